@@ -1,0 +1,214 @@
+"""The values everything else speaks in.
+
+Frozen, small, and free of behaviour beyond arithmetic on their own fields. Credits are whole numbers of the provider's
+smallest unit (``int``), slots are units of concurrency, times are seconds. All of them may be shared between threads.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = [
+    "Balance",
+    "Capacity",
+    "Outcome",
+    "Package",
+    "Quote",
+    "Reading",
+    "Route",
+    "RouteKind",
+    "TaskSeen",
+    "TaskState",
+    "Verdict",
+]
+
+
+class RouteKind(enum.StrEnum):
+    """What a request is about, as far as the account is concerned. Since 0.1."""
+
+    SUBMIT = "submit"
+    """Starts paid work."""
+    POLL = "poll"
+    """Asks about one task; the answer says whether it still runs."""
+    LIST = "list"
+    """Asks about several tasks."""
+    CANCEL = "cancel"
+    """Tries to end a task."""
+    CREDITS = "credits"
+    """Asks for the balance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes. Since 0.1.
+
+    Attributes:
+        kind: What it is about.
+        path: The provider's name of the endpoint, e.g. ``text2video``; the key into its price list.
+        task_id: The task asked about, for ``POLL`` and ``CANCEL``.
+    """
+
+    kind: RouteKind
+    path: str
+    task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a call will cost. Since 0.1.
+
+    Attributes:
+        credits: Credits to hold: the exact price, or its upper bound.
+        slots: Units of concurrency the call takes while it runs.
+        pool: The name of the limit it counts against; ``""`` where an account has only one.
+        credits_min: The lower bound, where the price is a range; ``None`` where ``credits`` is exact.
+        task_lease: How long a task of this kind is believed to run when nothing is heard of it, in seconds;
+            ``None`` for the provider's usual figure.
+        source: The row of the price list this came from, for people to read.
+    """
+
+    credits: int
+    slots: int = 1
+    pool: str = ""
+    credits_min: int | None = None
+    task_lease: float | None = None
+    source: str = ""
+
+    @property
+    def slack(self) -> int:
+        """Credits that may come back when the charge is known."""
+        return 0 if self.credits_min is None else self.credits - self.credits_min
+
+
+class Outcome(enum.StrEnum):
+    """What the provider did with a submitted call. Since 0.1."""
+
+    ACCEPTED = "accepted"
+    INSUFFICIENT = "insufficient"
+    """Refused for want of credits; nothing was accepted."""
+    CONCURRENCY = "concurrency"
+    """Refused because too many tasks run; nothing was accepted."""
+    RATE = "rate"
+    """Refused because requests come too fast or the provider is loaded; nothing was accepted."""
+    REJECTED = "rejected"
+    """Refused for a reason of the caller's (input, moderation, key); nothing was accepted."""
+    UNKNOWN = "unknown"
+    """It may have been accepted: no answer, or one that does not tell."""
+    NOT_SENT = "not_sent"
+    """It certainly never reached the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one submitted call ended, read from its answer. Since 0.1.
+
+    Attributes:
+        outcome: See `Outcome`.
+        charge: Credits the answer says were charged; ``None`` where it does not say.
+        task_id: The task that was started; ``None`` for synchronous work or where it was not told.
+        retry_after: Seconds the provider asked us to wait, where it did.
+        reason: The provider's own word for it, e.g. ``CreditInsufficient``.
+        message: The provider's own sentence.
+    """
+
+    outcome: Outcome
+    charge: int | None = None
+    task_id: str | None = None
+    retry_after: float | None = None
+    reason: str = ""
+    message: str = ""
+
+
+class TaskState(enum.StrEnum):
+    """What is known of a task. Since 0.1."""
+
+    RUNNING = "running"
+    """Accepted and not ended; waiting on the provider's side counts as running."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task holds no slot any more."""
+        return self is not TaskState.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSeen:
+    """One task as an answer showed it. Since 0.1.
+
+    Attributes:
+        task_id: The provider's id.
+        state: Whether it runs, or how it ended.
+        charge: Credits the answer says the task cost; ``None`` where it does not say.
+    """
+
+    task_id: str
+    state: TaskState
+    charge: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """One limit on concurrency and how much of it is used. Since 0.1.
+
+    Attributes:
+        limit: Most slots at once; ``None`` where nobody says, which is taken as no limit.
+        running: Slots in use, by anybody, *including* tasks that wait on the provider's side (they have a claim on the
+            next free slot); ``None`` where the provider does not say.
+    """
+
+    limit: int | None = None
+    running: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One type of credit in a reading, as the provider listed it. Since 0.1."""
+
+    type: str
+    credits: int
+    limit: int | None = None
+    running: int | None = None
+    queued: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One purchase of credits, where the provider lists them. Dates are kept as the provider wrote them. Since 0.1."""
+
+    id: str
+    name: str
+    type: str
+    credits: int
+    credits_bought: int | None = None
+    limit: int | None = None
+    valid_from: str = ""
+    valid_to: str = ""
+
+
+_ONE_POOL: Mapping[str, Capacity] = MappingProxyType({"": Capacity()})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the credits endpoint said at one moment. Since 0.1.
+
+    Attributes:
+        credits: Credits that can be spent.
+        pools: The limits on concurrency by pool; a single one is named ``""``.
+        balances: The credits by type, as listed.
+        packages: Purchases with their validity, where asked for and reported.
+        document: The whole answer, for what is not modelled. Not compared and not shown in ``repr``.
+    """
+
+    credits: int
+    pools: Mapping[str, Capacity] = field(default_factory=lambda: _ONE_POOL)
+    balances: tuple[Balance, ...] = ()
+    packages: tuple[Package, ...] = ()
+    document: Any = field(default=None, compare=False, repr=False)
