@@ -1,0 +1,79 @@
+# Everything here works from a fresh clone with Python 3.11 or newer and make: the first target that needs it builds
+# .venv, later ones find it ready. Variables are given on the command line: make test ARGS="-k floors".
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
+
+# Two degrees of readiness: enough to run the library, and everything the tests and checks need.
+# A tree that has the second does not need the first.
+RUN := $(VENV)/.ready-to-run
+DEV := $(VENV)/.ready-to-develop
+RUNNABLE := $(if $(wildcard $(DEV)),$(DEV),$(RUN))
+RECIPE := pyproject.toml constraints.txt budgetguard/_version.py
+
+CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench search wheel clean
+
+help:  ## Say what can be made
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*  ## /  \1@/p' $(firstword $(MAKEFILE_LIST)) | while IFS=@ read -r name what; do \
+		printf '%-10s %s\n' "$$name" "$$what"; done
+
+demo: $(RUNNABLE)  ## Watch a batch run against a made-up provider (WAY=transport, job or pool)
+	@$(PY) -m budgetguard demo $(if $(WAY),--way $(WAY))
+
+test: $(DEV)  ## Run the tests (ARGS=... goes to pytest)
+	@$(PY) -m pytest -n 2 $(ARGS)
+
+check: $(DEV)  ## Lint, check the format and the types, and run the house guards
+	@echo "ruff check" && $(BIN)/ruff check --quiet .
+	@echo "ruff format" && $(BIN)/ruff format --quiet --diff .
+	@echo "mypy" && $(BIN)/mypy --no-error-summary $(CODE)
+	@echo "pyright" && $(BIN)/pyright
+	@echo "house guards" && $(PY) -m pytest -q tests/house
+
+bench: $(DEV)  ## Measure what the guard costs
+	@$(PY) -m benchmarks $(ARGS)
+
+search: $(DEV)  ## Search for an order of events that breaks a promise (SCHEDULES=how many, SEED=which to replay)
+	@$(PY) -m tests.search $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
+
+wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where nothing else is installed
+	@rm -rf dist
+	@echo "building the wheel" && $(PIP) wheel --no-deps --wheel-dir dist .
+	@$(PY) -m tests.house.wheel dist/*.whl
+
+clean:  ## Remove .venv and everything that was built
+	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find budgetguard tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(RUN): $(RECIPE) | $(PY)
+	@echo "Installing budgetguard into $(VENV) (once) ..."
+	@$(PIP) install -c constraints.txt -e '.[cli,testing]'
+	@touch $@
+
+$(DEV): $(RECIPE) | $(PY)
+	@echo "Installing budgetguard and its tools into $(VENV) (once, about a minute) ..."
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# PYTHON=... names an interpreter; otherwise the first of these that is new enough is taken.
+PYTHON ?= python3 python3.13 python3.12 python3.11 python
+
+$(PY):
+	@for python in $(PYTHON); do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Creating $(VENV) with $$($$python --version) ..."; \
+			$$python -m venv --clear $(VENV) && exit 0; \
+			echo "$$python cannot create virtual environments; on Debian and Ubuntu, install python3-venv." >&2; \
+			rm -rf $(VENV); exit 1; \
+		fi; \
+	done; \
+	echo "budgetguard needs Python 3.11 or newer, and none of these is: $(PYTHON)." >&2; \
+	echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+	exit 1
