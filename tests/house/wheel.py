@@ -16,14 +16,17 @@ from pathlib import Path
 from tests.house.source import PACKAGE, ROOT
 
 METADATA = frozenset({"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"})
-LEFTOVERS = frozenset({"__pycache__"})
+SHIPPED = frozenset({".lua", ".py", ".toml", ".typed"})  # The last is py.typed.
 IMPORTED = "budgetguard, budgetguard.errors, budgetguard.events, budgetguard.providers, budgetguard.stores"
 
 
 def package_files() -> set[str]:
-    """Every file of the package in the tree, but for what Python left behind."""
-    files = (path for path in (ROOT / PACKAGE).rglob("*") if path.is_file())
-    return {path.relative_to(ROOT).as_posix() for path in files if LEFTOVERS.isdisjoint(path.parts)}
+    """Every file of the package in the tree that is code, data or the marker for type checkers.
+
+    Whatever else lies there was left behind, and a wheel that has it is at fault.
+    """
+    files = (ROOT / PACKAGE).rglob("*")
+    return {path.relative_to(ROOT).as_posix() for path in files if path.suffix in SHIPPED}
 
 
 def faults(names: Collection[str], expected: Collection[str]) -> Iterator[str]:
