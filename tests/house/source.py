@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +58,12 @@ def _called(node: ast.Call) -> str:
     if isinstance(node.func, ast.Attribute):
         return node.func.attr
     return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def assert_none(problems: Iterable[str]) -> None:
+    """Fail with all problems, a line each, if there are any."""
+    found = list(problems)
+    assert not found, "\n".join(["", *found])
 
 
 def calls(source: str) -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.house.source import PACKAGE, calls, imports, modules
+from tests.house.source import PACKAGE, assert_none, calls, imports, modules
 from tests.house.test_floors import FLOORS
 
 CORE = f"{PACKAGE}._core"
@@ -14,6 +14,7 @@ ALLOWED = frozenset(
         "bisect",
         "collections",
         "collections.abc",
+        "contextlib",
         "dataclasses",
         "enum",
         "functools",
@@ -42,11 +43,11 @@ def impurities(source: str, module: str = f"{CORE}.sample", *, is_package: bool 
 def test_the_core_decides_without_touching_the_world() -> None:
     core = {name: path for name, path in modules().items() if name == CORE or name.startswith(f"{CORE}.")}
     assert core
-    assert [
+    assert_none(
         problem
         for name, path in core.items()
         for problem in impurities(path.read_text(encoding="utf-8"), name, is_package=path.name == "__init__.py")
-    ] == []
+    )
 
 
 def test_a_clock_a_die_a_thread_or_a_socket_in_the_core_is_found() -> None:

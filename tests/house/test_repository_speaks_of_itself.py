@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tests.house.source import ROOT
+from tests.house.source import ROOT, assert_none
 
 # Put together here, so that this file may be tracked too.
 HOSTS = tuple(
@@ -68,9 +68,9 @@ def strangers(name: str, content: bytes) -> Iterator[str]:
 def test_no_tracked_file_names_a_machine_or_a_package_registry() -> None:
     files = tracked()
     assert ROOT / "pyproject.toml" in files
-    assert [
+    assert_none(
         problem for path in files for problem in strangers(path.relative_to(ROOT).as_posix(), path.read_bytes())
-    ] == []
+    )
 
 
 def test_a_registry_host_is_found() -> None:
