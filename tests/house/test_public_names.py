@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import re
 from collections.abc import Iterator
 from types import ModuleType
@@ -102,7 +103,7 @@ def docstring(module: str, name: str) -> str:
     body = [
         node for statement in tree.body for node in (statement.body if isinstance(statement, ast.If) else [statement])
     ]
-    for node, following in zip(body, [*body[1:], None], strict=True):
+    for node, following in itertools.zip_longest(body, body[1:]):
         match node:
             case ast.ClassDef() if node.name == name:
                 text = ast.get_docstring(node) or ""
@@ -119,7 +120,7 @@ def docstring(module: str, name: str) -> str:
                         return docstring(source, alias.name)
             case _:
                 pass
-    home = getattr(getattr(importlib.import_module(module), name), "__module__", module)
+    home = getattr(getattr(importlib.import_module(module), name, None), "__module__", module)
     return docstring(home, name) if home != module else ""
 
 
