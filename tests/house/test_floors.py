@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
     (frozenset({"engine", "_drivers"}),),
-    (frozenset({"transport", "job", "pool"}),),
+    (frozenset({"_http", "transport", "job", "pool"}),),
     (frozenset({"guard"}),),
     (frozenset({"instruments"}), frozenset({"testing"})),
     (frozenset({"cli", "__main__"}),),
