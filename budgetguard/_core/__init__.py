@@ -1,0 +1,1 @@
+"""Every decision, and nothing else: no clock, randomness, logging, threads or I/O."""

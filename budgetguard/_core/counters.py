@@ -1,0 +1,147 @@
+"""The names of an account's counters, and how to look at them.
+
+A store keeps whole numbers under short names and knows nothing of their meaning; this module is the only place that
+does. Times are whole microseconds of the store's clock. Counters of a pool carry its name as a suffix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "ASKED_AT",
+    "BACKOFF",
+    "BALANCE",
+    "CAREFUL",
+    "CLAIM",
+    "CREDITS",
+    "CREDITS_BASE",
+    "CREDITS_DOUBT",
+    "CREDITS_GENERATION",
+    "FAILURES",
+    "GENERATION",
+    "MARK",
+    "MICROS",
+    "PAUSE",
+    "READ_AT",
+    "RING",
+    "SLACK",
+    "UNLIMITED",
+    "WAITING",
+    "Pool",
+    "View",
+    "closed_at",
+    "micros",
+    "tagged",
+]
+
+MICROS = 1_000_000
+UNLIMITED = 10**12
+"""Slots of a pool without a limit."""
+RING = 16
+"""Buckets of tagged credits. Two are in use, more only where the balance lags."""
+
+GENERATION = "gen"
+"""Grows with each mark that follows an installed reading."""
+MARK = "mark"
+"""The mark of the reading installed last. The generation is this, or one more while a reading is under way."""
+CREDITS = "credits"
+"""Free credits: the balance, less what is open, less what is tagged and may not be inside it."""
+BALANCE = "balance"
+"""Credits the installed reading reported."""
+READ_AT = "read_at"
+"""When the installed reading was asked for; 0 when there is none, 1 when it is known to be wrong."""
+SLACK = "slack"
+"""Credits of open calls that may come back when their charge is known."""
+CREDITS_GENERATION = "cgen"
+"""The newest bucket of tagged credits. Moves with the generation; slower where the balance lags."""
+CREDITS_BASE = "cbase"
+"""The oldest bucket of tagged credits that is still counted on top of the balance."""
+WAITING = "waiting"
+"""Credits of calls in line: held, and certainly not sent."""
+CREDITS_DOUBT = "cdoubt"
+"""Credits that the installed reading may count a second time: what was on top of it when it was installed, but
+for calls in line."""
+CLAIM = "claim"
+"""Until when somebody has the right to ask for a reading; 0 when nobody does."""
+ASKED_AT = "asked_at"
+"""When a reading was last asked for, installed or not."""
+FAILURES = "fails"
+"""Readings that failed since the last good one."""
+BACKOFF = "retry_at"
+"""No reading is asked for before this."""
+PAUSE = "pause"
+"""No call is sent before this."""
+CAREFUL = "careful"
+"""1 once a stranger was seen on an account that was said to be exclusive."""
+
+
+def tagged(generation: int) -> str:
+    """Name the bucket of credits accepted under a credits generation."""
+    return f"c{generation % RING}"
+
+
+def closed_at(generation: int) -> str:
+    """Name the time at which a credits generation began, and with it the one before was closed."""
+    return f"a{generation % RING}"
+
+
+class Pool:
+    """The counters of one limit on concurrency."""
+
+    __slots__ = ("base", "doubts", "limit", "open", "own", "running", "slots", "tags")
+
+    def __init__(self, name: str) -> None:
+        suffix = f":{name}" if name else ""
+        self.slots = f"slots{suffix}"
+        """Free slots."""
+        self.limit = f"limit{suffix}"
+        self.base = f"base{suffix}"
+        """What the reading left: its limit less what ran, more as tasks inside it are seen to end."""
+        self.open = f"open{suffix}"
+        """Slots reserved or sent, not yet accepted."""
+        self.running = f"run{suffix}"
+        """Slots of our own accepted tasks, not seen to have ended."""
+        self.own = f"own{suffix}"
+        """1 where free slots are the limit less our own calls, whatever a reading says is running."""
+        self.tags = (f"s0{suffix}", f"s1{suffix}")
+        """Slots accepted under an even and under an odd generation, not dissolved in a reading yet."""
+        self.doubts = (f"d0{suffix}", f"d1{suffix}")
+        """Slots that may be free although they are counted as taken, by the generation in which the doubt arose."""
+
+
+class View:
+    """An account's counters at one moment of the store's time. Read only."""
+
+    __slots__ = ("counters", "now")
+
+    def __init__(self, counters: Mapping[str, int], now: int) -> None:
+        self.counters = counters
+        self.now = now
+
+    def __getitem__(self, name: str) -> int:
+        return self.counters.get(name, 0)
+
+    @property
+    def has_reading(self) -> bool:
+        return self[READ_AT] > 0
+
+    @property
+    def age(self) -> int | None:
+        """Microseconds since the installed reading was asked for; ``None`` if there is none."""
+        read_at = self[READ_AT]
+        return self.now - read_at if read_at > 0 else None
+
+    @property
+    def held(self) -> int:
+        """Credits counted on top of the reading: promised, or accepted and perhaps not inside it yet."""
+        return self[BALANCE] - self[CREDITS]
+
+    def doubt(self, pool: Pool) -> int:
+        """Slots that a new reading may show to be free."""
+        return 0 if self[pool.own] else self[pool.doubts[0]] + self[pool.doubts[1]]
+
+
+def micros(seconds: float) -> int:
+    """Turn seconds into whole microseconds, rounded up so that a bound is never cut short."""
+    return -int(-seconds * MICROS // 1)

@@ -1,0 +1,130 @@
+"""What is kept of one call, and how it is written down.
+
+A record is one short line of text, the same in every store: its fields, separated by a character no id can hold. The
+key of an open call is ``r:<reservation>``, of an accepted one ``t:<task>``. A record that changes state is dropped and
+put anew, and dropping names the old text, so of two that try to end the same call only one succeeds.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["Record", "Stage", "call_key", "task_key"]
+
+_SEPARATOR = "\x1f"
+
+
+class Stage(enum.StrEnum):
+    """How far a call has come."""
+
+    WAITING = "w"
+    """In line: it holds credits and no slot, and was not sent."""
+    RESERVED = "r"
+    """It holds everything and may have been sent."""
+    ACCEPTED = "a"
+    """The provider took it; its task runs."""
+    LOST = "l"
+    """Nobody knows whether the provider took it; its slot is kept as if its task ran."""
+
+
+class Record:
+    """One call. Changed only by the ledger."""
+
+    __slots__ = ("credits", "credits_tag", "id", "pool", "slack", "slots", "stage", "tag", "task_id", "task_lease")
+
+    def __init__(
+        self,
+        id: str,
+        stage: Stage,
+        credits: int,
+        slots: int,
+        pool: str = "",
+        slack: int = 0,
+        tag: int = -1,
+        credits_tag: int = -1,
+        task_id: str = "",
+        task_lease: float = 0.0,
+    ) -> None:
+        self.id = id
+        self.stage = stage
+        self.credits = credits
+        """Credits held; once charged, the charge."""
+        self.slots = slots
+        self.pool = pool
+        self.slack = slack
+        self.tag = tag
+        """The generation under which it was accepted; -1 before."""
+        self.credits_tag = credits_tag
+        """The credits generation under which it was charged; -1 before."""
+        self.task_id = task_id
+        self.task_lease = task_lease
+        """Seconds its task is believed to run."""
+
+    @property
+    def key(self) -> str:
+        """Where the store keeps it."""
+        if self.stage is Stage.ACCEPTED or self.stage is Stage.LOST:
+            return task_key(self.task_id or self.id)
+        return call_key(self.id)
+
+    def dumps(self) -> bytes:
+        """Write it down."""
+        return (
+            f"{self.stage}{_SEPARATOR}{self.id}{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
+            f"{_SEPARATOR}{self.slack}{_SEPARATOR}{self.tag}{_SEPARATOR}{self.credits_tag}{_SEPARATOR}{self.task_id}"
+            f"{_SEPARATOR}{self.task_lease}"
+        ).encode()
+
+    @classmethod
+    def loads(cls, text: bytes) -> Record:
+        """Read it back.
+
+        Raises:
+            ValueError: If this is no record.
+        """
+        stage, id_, credits_, slots, pool, slack, tag, credits_tag, task_id, task_lease = text.decode().split(
+            _SEPARATOR
+        )
+        return cls(
+            id_,
+            Stage(stage),
+            int(credits_),
+            int(slots),
+            pool,
+            int(slack),
+            int(tag),
+            int(credits_tag),
+            task_id,
+            float(task_lease),
+        )
+
+    def moved(self, stage: Stage, **changes: int | str) -> Record:
+        """Copy it into another stage."""
+        copy = Record(
+            self.id,
+            stage,
+            self.credits,
+            self.slots,
+            self.pool,
+            self.slack,
+            self.tag,
+            self.credits_tag,
+            self.task_id,
+            self.task_lease,
+        )
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
+
+    def __repr__(self) -> str:
+        return f"Record({self.key} {self.credits} credits, {self.slots} slots, tag {self.tag})"
+
+
+def call_key(reservation: str) -> str:
+    """Name the record of an open call."""
+    return f"r:{reservation}"
+
+
+def task_key(task_id: str) -> str:
+    """Name the record of an accepted call."""
+    return f"t:{task_id}"
