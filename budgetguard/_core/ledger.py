@@ -1,0 +1,288 @@
+"""The accounting rule: what each event does to an account's counters.
+
+Theory
+------
+A reading of the balance takes a while, and calls are accepted before, during and after it. Which of them are already
+inside the number? Comparing the clocks of several machines cannot tell. Counting generations can.
+
+A refresh has three parts. *Mark*: the generation grows by one; call it *m*. *Ask* the provider. *Install* the reading
+under *m*, unless a reading with that mark or a later one is installed already. A call that was accepted is *tagged*
+with the generation of that moment. A call tagged *g < m* was answered before mark *m* was made, so before the reading
+was asked for: the reading contains it. A call that is still open, or tagged *g >= m*, may or may not be inside: it is
+counted on top. So
+
+    free credits = balance         - open - sum of tagged[g >= m]
+    free slots   = limit - running - open - sum of tagged[g >= m]
+
+A call counted twice for the length of one reading does no harm; one not counted at all would. Every error falls on the
+safe side, every reading wipes it out, and no two clocks are compared.
+
+The free amounts are counters that only ever move by additions with a floor, so admissions never conflict. What depends
+on a generation (accept, finish, install) expects it, and is worked out again when it moved.
+
+Two buckets are enough. A new mark is made only if the last one led to a reading; if it did not, it is used again, which
+is safe, as every reading asked for after mark *m* is a reading of *m*. So the generation is the installed mark or one
+more, tags take one of two values, and even and odd name the buckets. Where the balance lags behind by up to ``lag``, a
+bucket of credits is dissolved only when the mark that closed it lies at least that long before the ask; there may then
+be up to ``RING`` of them, opened no more often than ``lag / 8``.
+
+Doubt
+-----
+Whenever a slot may be free although it is counted as taken, that is *doubt*, and a new reading settles it: calls on top
+of a reading when it is installed (perhaps they are inside it too), and tasks seen to end that a reading under way, or
+one they may be inside, may count as running. A task tagged before the installed mark is inside ``running`` only if it
+still ran at the reading, which is known if it was seen running in a poll sent after the install. Then, and only then,
+its end gives a slot back. Doubt carries the generation in which it arose; installing mark *m* ends the doubt of older
+ones.
+
+Own pools
+---------
+Where the provider does not say what runs, or the user says that nobody else uses the account, free slots are the limit
+less our own calls that were not seen to end: no doubt, no refresh. Both sets of counters are kept, so that the rule can
+change when a stranger shows.
+
+Every function here takes a view of the counters and gives one transaction. Nothing else changes the books.
+"""
+
+from __future__ import annotations
+
+from budgetguard._core import counters as c
+from budgetguard._core.counters import Pool, View, tagged
+from budgetguard._core.readings import Readings
+from budgetguard._core.records import Record, Stage
+from budgetguard.ports import Put, Transaction
+
+__all__ = ["Books"]
+
+
+class Books(Readings):
+    """The rule, for one account. Holds no amounts; those are in the store."""
+
+    __slots__ = ()
+
+    # -- taking and giving back -------------------------------------------------------------------------------------
+
+    def take(self, record: Record, *, within: int | None, forced: bool = False) -> Transaction:
+        """Reserve a call's credits and, unless it only waits in line, its slots; *forced* asks no floor.
+
+        *within* is how old the reading may be, in microseconds.
+        """
+        add: dict[str, int] = {}
+        floor: dict[str, int] = {}
+        if record.credits:
+            add[c.CREDITS] = -record.credits
+            floor[c.CREDITS] = self.credits_headroom
+        if record.slack:
+            add[c.SLACK] = record.slack
+        if record.stage is Stage.WAITING:
+            add[c.WAITING] = record.credits
+        elif record.slots:
+            pool = self.pool(record.pool)
+            add[pool.slots] = -record.slots
+            add[pool.open] = record.slots
+            floor[pool.slots] = self.slots_headroom
+        return Transaction(
+            add=add,
+            floor={} if forced else floor,
+            within={} if within is None or forced else {c.READ_AT: within},
+            put={record.key: Put(record.dumps(), self.lease)},
+        )
+
+    def take_slots(self, record: Record, *, within: int | None, forced: bool = False) -> Transaction:
+        """Give the head of the line its slots, if its credits still are there."""
+        pool = self.pool(record.pool)
+        after = record.moved(Stage.RESERVED)
+        floor = {pool.slots: self.slots_headroom}
+        if record.credits:
+            floor[c.CREDITS] = self.credits_headroom
+        return Transaction(
+            add={pool.slots: -record.slots, pool.open: record.slots, c.WAITING: -record.credits},
+            floor={} if forced else floor,
+            within={} if within is None or forced else {c.READ_AT: within},
+            drop={record.key: record.dumps()},
+            put={after.key: Put(after.dumps(), self.lease)},
+        )
+
+    def renew(self, record: Record) -> Transaction:
+        """Begin the lease of an open call anew."""
+        text = record.dumps()
+        return Transaction(drop={record.key: text}, put={record.key: Put(text, self.lease)})
+
+    def release(self, record: Record) -> Transaction:
+        """Give an open call back whole: it was not sent, or the provider did not take it."""
+        add = {c.CREDITS: record.credits}
+        if record.slack:
+            add[c.SLACK] = -record.slack
+        if record.stage is Stage.WAITING:
+            add[c.WAITING] = -record.credits
+        elif record.slots:
+            pool = self.pool(record.pool)
+            add[pool.slots] = record.slots
+            add[pool.open] = -record.slots
+        return Transaction(add=add, drop={record.key: record.dumps()}, wake=True)
+
+    # -- endings ----------------------------------------------------------------------------------------------------
+
+    def accept(
+        self, view: View, record: Record, charge: int, task_id: str, *, late: bool = False
+    ) -> tuple[Transaction, Record]:
+        """Tag a call that the provider took, at its *charge* (its price, where none was told).
+
+        *late*: its lease had ended meanwhile and the record is gone. It is counted anew, on top of what the end of the
+        lease counted, until the next reading.
+        """
+        generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
+        pool = self.pool(record.pool)
+        add: dict[str, int] = {}
+        held = 0 if late else record.credits
+        if self.at_completion:
+            charge = record.credits
+            if late:
+                add[c.CREDITS] = -charge
+        else:
+            add[c.CREDITS] = held - charge
+            add[tagged(bucket)] = charge
+        if record.slack and not late and not self.at_completion:
+            add[c.SLACK] = -record.slack
+        if record.slots:
+            if late:
+                add[pool.slots] = -record.slots
+            else:
+                add[pool.open] = -record.slots
+            add[pool.running] = record.slots
+            add[pool.tags[generation & 1]] = record.slots
+        after = record.moved(Stage.ACCEPTED, credits=charge, task_id=task_id, tag=generation, credits_tag=bucket)
+        return (
+            Transaction(
+                add=add,
+                expect={c.GENERATION: generation, c.CREDITS_GENERATION: bucket},
+                drop={} if late else {record.key: record.dumps()},
+                put={after.key: Put(after.dumps(), record.task_lease)},
+                wake=not late and held > charge,
+            ),
+            after,
+        )
+
+    def expire(self, view: View, record: Record) -> Transaction:
+        """End a lease.
+
+        An open call is tagged at its full price: the next reading shows what became of it. A call in line was never
+        sent. Where a reading does not show slots, the slot of an open call is kept as long as a task could have it.
+        """
+        if record.stage is Stage.WAITING:
+            return self.release(record)
+        if record.stage is not Stage.RESERVED:
+            return self.finish(view, record, seen_under=None, expired=True)
+        generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
+        pool = self.pool(record.pool)
+        add = {tagged(bucket): record.credits}
+        put: dict[str, Put] = {}
+        if record.slack:
+            add[c.SLACK] = -record.slack
+        if record.slots:
+            add[pool.open] = -record.slots
+            add[pool.running] = record.slots
+            add[pool.tags[generation & 1]] = record.slots
+            lost = record.moved(Stage.LOST, tag=generation, credits_tag=bucket)
+            put = {lost.key: Put(lost.dumps(), record.task_lease)}
+        return Transaction(
+            add=add,
+            expect={c.GENERATION: generation, c.CREDITS_GENERATION: bucket},
+            drop={record.key: record.dumps()},
+            put=put,
+            wake=True,
+        )
+
+    def finish(
+        self,
+        view: View,
+        record: Record,
+        *,
+        seen_under: int | None,
+        failed: bool = False,
+        charge: int | None = None,
+        expired: bool = False,
+    ) -> Transaction:
+        """End an accepted call: its task was seen to end, or its lease did (*expired*).
+
+        *seen_under* is the mark that was installed when a poll was sent that showed the task running, the latest such.
+        *charge* is what the answer says the task cost.
+        """
+        generation, mark = view[c.GENERATION], view[c.MARK]
+        pool = self.pool(record.pool)
+        add: dict[str, int] = {}
+        if record.slots:
+            self._finish_slots(
+                add, view, record, pool, seen=seen_under is not None and seen_under == mark, expired=expired
+            )
+        self._finish_credits(add, view, record, failed=failed, charge=charge)
+        return Transaction(
+            add=add,
+            expect={
+                c.GENERATION: generation,
+                c.MARK: mark,
+                c.CREDITS_GENERATION: view[c.CREDITS_GENERATION],
+                c.CREDITS_BASE: view[c.CREDITS_BASE],
+            },
+            drop={record.key: record.dumps()},
+            wake=True,
+        )
+
+    def _finish_slots(
+        self, add: dict[str, int], view: View, record: Record, pool: Pool, *, seen: bool, expired: bool
+    ) -> None:
+        generation, mark, slots = view[c.GENERATION], view[c.MARK], record.slots
+        doubt = pool.doubts[generation & 1]
+        add[pool.running] = -slots
+        tag = pool.tags[record.tag & 1]
+        if view[pool.own]:
+            add[pool.slots] = slots
+            if record.tag >= mark:
+                add[tag] = -slots
+            if mark < generation:
+                # The reading under way may show it running; it is not a stranger.
+                add[doubt] = slots
+        elif expired:
+            # Nobody knows whether it still runs. A reading under way or the next one will tell.
+            add[doubt] = slots
+        elif record.tag >= mark:
+            add[tag] = -slots
+            add[pool.slots] = slots
+            if record.tag < generation:
+                add[doubt] = slots
+        elif seen:
+            add[pool.base] = slots
+            add[pool.slots] = slots
+            if mark < generation:
+                add[doubt] = slots
+        else:
+            add[doubt] = slots
+
+    def _finish_credits(
+        self, add: dict[str, int], view: View, record: Record, *, failed: bool, charge: int | None
+    ) -> None:
+        bucket = view[c.CREDITS_GENERATION]
+        if record.stage is Stage.LOST:
+            return
+        if self.at_completion:
+            charged = 0 if failed and self.refund_failed else record.credits if charge is None else charge
+            add[c.CREDITS] = record.credits - charged
+            add[tagged(bucket)] = charged
+            if record.slack:
+                add[c.SLACK] = -record.slack
+            return
+        charged = 0 if failed and self.refund_failed else record.credits if charge is None else charge
+        if charged != record.credits and record.credits_tag >= view[c.CREDITS_BASE]:
+            add[tagged(record.credits_tag)] = charged - record.credits
+            add[c.CREDITS] = record.credits - charged
+
+    # -- pauses -----------------------------------------------------------------------------------------------------
+
+    def pause(self, view: View, until: int) -> Transaction:
+        """Send no call of this account before *until*; a longer pause stays."""
+        return Transaction(add={c.PAUSE: until - view[c.PAUSE]}, expect={c.PAUSE: view[c.PAUSE]})
+
+    def distrust(self, view: View) -> Transaction:
+        """Say that the installed reading is wrong: nobody is admitted on it any more."""
+        read_at = view[c.READ_AT]
+        return Transaction(add={c.READ_AT: 1 - read_at}, expect={c.READ_AT: read_at}, wake=True)
