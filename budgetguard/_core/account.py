@@ -1,0 +1,196 @@
+"""What one process remembers of one account between two looks at the store.
+
+Nothing here is the truth: the counters are the store's, and every transaction is checked there. It is the last look,
+the local line, and who waits for news. The driver holds the account's lock whenever a flow runs, so flows need no
+other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from budgetguard._core import counters as c
+from budgetguard._core.counters import View, micros
+from budgetguard._core.ledger import Books
+from budgetguard._core.line import Line, Ticket
+from budgetguard._core.readings import Claim
+from budgetguard._core.records import Record, Stage, call_key
+from budgetguard._core.steps import Flow, Load, Transact
+from budgetguard.model import Quote
+from budgetguard.policy import Policy
+from budgetguard.ports import Transacted, Transaction
+
+__all__ = ["Account", "Hold"]
+
+
+class Hold:
+    """One call on its way through the guard, from before its first step to its end.
+
+    Whoever starts a flow makes the hold first, so that whatever happens, cleaning up can name what was reserved.
+    """
+
+    __slots__ = (
+        "claim",
+        "deadline",
+        "id",
+        "number",
+        "priority",
+        "quote",
+        "record",
+        "resendable",
+        "sent",
+        "started",
+        "ticket",
+    )
+
+    def __init__(
+        self, id: str, quote: Quote, *, priority: int = 0, deadline: float | None = None, resendable: bool = True
+    ) -> None:
+        self.id = id
+        self.quote = quote
+        self.priority = priority
+        self.deadline = deadline
+        """Seconds from the start within which it must be sent."""
+        self.resendable = resendable
+        """Whether it can be sent again after a refusal."""
+        self.number: int | None = None
+        """Its place among those who came; kept when it goes back into the line."""
+        self.record: Record | None = None
+        self.ticket: Ticket | None = None
+        self.claim: Claim | None = None
+        """The right to ask for a reading, while it has it."""
+        self.sent = False
+        self.started: int | None = None
+        """When the flow first looked at the store's clock."""
+
+    @property
+    def key(self) -> str:
+        return call_key(self.id)
+
+    def __repr__(self) -> str:
+        return f"Hold({self.id}, {self.quote.credits} credits, {self.quote.slots} slots)"
+
+
+class Account:
+    """One account as this process sees it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_numbers",
+        "books",
+        "lines",
+        "listening",
+        "lock",
+        "low",
+        "name",
+        "policy",
+        "seen",
+        "task_lease",
+        "view",
+        "watchers",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        *,
+        reports_slots: bool = True,
+        at_completion: bool = False,
+        settlement_lag: float = 0.0,
+        task_lease: float = 3600.0,
+        seen: MutableMapping[str, int] | None = None,
+        listening: bool = True,
+    ) -> None:
+        lag = settlement_lag if policy.settlement_lag is None else policy.settlement_lag
+        self.name = name
+        self.policy = policy
+        self.books = Books(
+            credits_headroom=policy.credits_headroom,
+            slots_headroom=policy.slots_headroom,
+            exclusive=policy.exclusive,
+            reports_slots=reports_slots,
+            lag=micros(lag),
+            at_completion=at_completion,
+            lease=policy.lease,
+            refund_failed=policy.refund_failed,
+        )
+        self.task_lease = task_lease if policy.task_lease is None else policy.task_lease
+        self.seen: MutableMapping[str, int] = {} if seen is None else seen
+        """Tasks seen running: the mark that was installed when the poll was sent."""
+        self.listening = listening
+        """Whether anybody wants events; without, none are made."""
+        self.view = View({}, 0)
+        self.lines: dict[str, Line] = {}
+        self.watchers: set[Ticket] = set()
+        """Who waits for a reading or for time to pass."""
+        self.low = 0
+        """How many of the low-balance thresholds the free credits are below."""
+        self.lock: AbstractContextManager[Any] = nullcontext()
+        """Held by the driver while a flow runs; real where threads may meet."""
+        self._numbers = itertools.count(1)
+
+    def line(self, pool: str) -> Line:
+        """Find the line of a pool."""
+        line = self.lines.get(pool)
+        if line is None:
+            line = self.lines[pool] = Line()
+        return line
+
+    def number(self) -> int:
+        """Draw the next number of arrival."""
+        return next(self._numbers)
+
+    def changed(self) -> list[Ticket]:
+        """List who should look again now that the store says something changed."""
+        heads = [line.head for line in self.lines.values()]
+        return [*(head for head in heads if head is not None), *self.watchers]
+
+    def record(self, hold: Hold, stage: Stage) -> Record:
+        """Write down what a hold is to keep."""
+        quote = hold.quote
+        lease = self.task_lease if quote.task_lease is None else quote.task_lease
+        return Record(hold.id, stage, quote.credits, quote.slots, quote.pool, quote.slack, task_lease=lease)
+
+    def transact(self, transaction: Transaction) -> Flow[Transacted]:
+        """Apply a transaction and remember what the counters were then."""
+        done = yield from Transact(self.name, transaction)
+        self.look(done.counters, done.now)
+        return done
+
+    def load(self) -> Flow[View]:
+        """Look at the counters."""
+        loaded = yield from Load(self.name)
+        self.look(loaded.counters, loaded.now)
+        return View(loaded.counters, loaded.now)
+
+    def look(self, counters: dict[str, int], now: int) -> None:
+        """Remember the latest look."""
+        if now >= self.view.now:
+            self.view = View(counters, now)
+
+    def jitter(self, seed: str) -> float:
+        """Spread retries of many processes: a number from 0 to 1, the same for the same seed."""
+        return zlib.crc32(f"{self.name} {seed}".encode()) / 0xFFFFFFFF
+
+    def backoff(self, attempt: int, seed: str) -> float:
+        """Say how long to pause after the *attempt*-th failure in a row, in seconds."""
+        policy = self.policy
+        longest = min(policy.backoff_max, policy.backoff * 2.0 ** min(attempt - 1, 32))
+        return longest * (0.5 + 0.5 * self.jitter(seed))
+
+    def crossed(self, view: View) -> int | None:
+        """Tell which low-balance threshold the free credits have just fallen below, if any."""
+        free = view[c.CREDITS]
+        below = [limit for limit in self.policy.low_balance if free < limit]
+        before, self.low = self.low, len(below)
+        return min(below) if len(below) > before else None
+
+    def __repr__(self) -> str:
+        view = self.view
+        waiting = sum(len(line) for line in self.lines.values())
+        return f"Account({self.name}, {view[c.CREDITS]} credits free, {view.held} held, {waiting} waiting)"

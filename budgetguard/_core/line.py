@@ -1,0 +1,90 @@
+"""The line: who waits, and whose turn it is.
+
+First come, first served; a higher priority goes before a lower one. A place is kept by number, so a call that goes back
+into the line (the provider refused it after all) stands where it stood. Only the head of a line tries for a slot, so
+nobody who comes later can overtake. Not safe to share between threads by itself: the driver holds the account's lock
+around it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Protocol
+
+__all__ = ["Line", "Signal", "Ticket"]
+
+
+class Signal(Protocol):
+    """What a driver waits on."""
+
+    def set(self) -> None:
+        """Wake the waiter, from any thread."""
+        ...
+
+
+class Ticket:
+    """A place in line, or just somebody who wants to be woken."""
+
+    __slots__ = ("gone", "order", "signal", "woken")
+
+    def __init__(self, priority: int = 0, number: int = 0) -> None:
+        self.order = (-priority, number)
+        self.gone = True
+        self.woken = False
+        """Whether a wake-up came that nobody has waited for yet."""
+        self.signal: Signal | None = None
+        """The driver's own: what it waits on."""
+
+    def wake(self) -> None:
+        """Note that there is news, and wake whoever waits for it."""
+        self.woken = True
+        if self.signal is not None:
+            self.signal.set()
+
+    def __lt__(self, other: Ticket) -> bool:
+        return self.order < other.order
+
+    def __repr__(self) -> str:
+        return f"Ticket(priority={-self.order[0]}, number={self.order[1]})"
+
+
+class Line:
+    """The tickets of one limit, in order."""
+
+    __slots__ = ("_heap", "_waiting")
+
+    def __init__(self) -> None:
+        self._heap: list[Ticket] = []
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def join(self, ticket: Ticket) -> None:
+        """Take the place the ticket's priority and number give it."""
+        ticket.gone = False
+        heapq.heappush(self._heap, ticket)
+        self._waiting += 1
+
+    def leave(self, ticket: Ticket) -> bool:
+        """Give the place up; says whether the ticket had one. Twice is harmless."""
+        if ticket.gone:
+            return False
+        ticket.gone = True
+        self._waiting -= 1
+        return True
+
+    @property
+    def head(self) -> Ticket | None:
+        """Whose turn it is."""
+        heap = self._heap
+        while heap and heap[0].gone:
+            heapq.heappop(heap)
+        return heap[0] if heap else None
+
+    def place(self, ticket: Ticket) -> int:
+        """Count the place from 1. Walks the line: for messages and events only."""
+        return 1 + sum(1 for other in self._heap if not other.gone and other.order < ticket.order)
+
+    def __repr__(self) -> str:
+        return f"Line({self._waiting} waiting)"

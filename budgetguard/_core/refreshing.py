@@ -1,0 +1,209 @@
+"""Looking at the balance: when, by whom, and what to do when it cannot be read.
+
+One caller claims the right to ask; the claim is kept in the store, so there is one request in flight for an account
+among all processes. The others wait for it or go on, as their reading allows.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.counters import MICROS, View, micros
+from budgetguard._core.line import Ticket
+from budgetguard._core.readings import Claim
+from budgetguard._core.records import Record, Stage
+from budgetguard._core.steps import Fetch, Flow, Load, Tell, Wait
+from budgetguard.events import Expired, LowBalance, Refreshed, RefreshFailed, StrangerSeen
+from budgetguard.model import Reading
+
+__all__ = ["Look", "adopt", "claim_for_user", "expire_due", "look_again", "pause_for", "remaining"]
+
+_CLAIM_MARGIN = 2.0
+"""Seconds a claim outlives the time the credits endpoint has to answer."""
+
+
+class Look(enum.Enum):
+    """What came of wanting a newer reading."""
+
+    FRESH = enum.auto()
+    """There is one."""
+    BUSY = enum.auto()
+    """Somebody else is asking, or it is too early to, and the caller said it need not wait."""
+    FAILING = enum.auto()
+    """The credits endpoint does not answer, and it is too early to ask again."""
+    LATE = enum.auto()
+    """The caller's time is over."""
+
+
+def remaining(account: Account, hold: Hold, now: int) -> float | None:
+    """Count the seconds a call may still wait; ``None`` for without bound."""
+    bounds = [bound for bound in (account.policy.max_wait, hold.deadline) if bound is not None]
+    if not bounds:
+        return None
+    started = now if hold.started is None else hold.started
+    return min(bounds) - (now - started) / MICROS
+
+
+def pause_for(account: Account, hold: Hold, seconds: float | None) -> Flow[bool]:
+    """Wait for news of the account, some seconds at most and no longer than the call may; ``True`` if woken."""
+    ticket = Ticket()
+    left = remaining(account, hold, account.view.now)
+    bounds = [bound for bound in (seconds, left, account.policy.lease / 3) if bound is not None]
+    account.watchers.add(ticket)
+    try:
+        return (yield from Wait(ticket, max(0.0, min(bounds))))
+    finally:
+        account.watchers.discard(ticket)
+
+
+def look_again(account: Account, hold: Hold, since: int, *, wait: bool = True) -> Flow[Look]:
+    """Get a reading that was asked for at *since* (microseconds of the store's clock) or later.
+
+    Without *wait*, neither somebody else's asking nor the floor between two readings is waited for.
+    """
+    while True:
+        view = account.view
+        if view.has_reading and view[c.READ_AT] >= since:
+            return Look.FRESH
+        left = remaining(account, hold, view.now)
+        if left is not None and left <= 0:
+            return Look.LATE
+        if view[c.CLAIM] > view.now:
+            if not wait:
+                return Look.BUSY
+            yield from pause_for(account, hold, (view[c.CLAIM] - view.now) / MICROS)
+            yield from account.load()
+        elif view[c.BACKOFF] > view.now:
+            return Look.FAILING
+        elif view[c.ASKED_AT] and view.now < view[c.ASKED_AT] + micros(account.policy.min_interval):
+            if not wait:
+                return Look.BUSY
+            until = view[c.ASKED_AT] + micros(account.policy.min_interval)
+            yield from pause_for(account, hold, (until - view.now) / MICROS)
+            yield from account.load()
+        else:
+            yield from refresh(account, hold)
+
+
+def refresh(account: Account, hold: Hold) -> Flow[None]:
+    """Claim, expire what is due, ask, install. Whatever comes of it shows in the account's view."""
+    claimed = yield from _claim(account, hold)
+    if claimed is None:
+        return
+    yield from expire_due(account)
+    fetched = yield from Fetch(account.name)
+    if fetched.reading is None:
+        yield from _fail(account, claimed, fetched.why)
+    else:
+        yield from _install(account, claimed, fetched.reading, asked_by="guard")
+    hold.claim = None
+
+
+def claim_for_user(account: Account, hold: Hold) -> Flow[bool]:
+    """Before the user's own client asks for the balance: date its answer by a mark, if nobody else is asking."""
+    view = yield from account.load()
+    if view[c.CLAIM] > view.now:
+        return False
+    return (yield from _claim(account, hold)) is not None
+
+
+def adopt(account: Account, hold: Hold, reading: Reading | None) -> Flow[None]:
+    """After it: take the answer as a reading, or give the claim up."""
+    claim = hold.claim
+    if claim is None:
+        return
+    if reading is None:
+        yield from account.transact(account.books.unclaim(claim))
+    else:
+        yield from _install(account, claim, reading, asked_by="user")
+    hold.claim = None
+
+
+def expire_due(account: Account) -> Flow[None]:
+    """End the leases whose time has come."""
+    loaded = yield from Load(account.name, due=True)
+    account.look(loaded.counters, loaded.now)
+    for text in loaded.records.values():
+        record = Record.loads(text)
+        view = View(loaded.counters, loaded.now)
+        while True:
+            done = yield from account.transact(account.books.expire(view, record))
+            if done.applied:
+                yield from _tell_expired(account, record, done.now)
+                break
+            moved = View(done.counters, done.now)
+            if _same_generation(view, moved):
+                break  # somebody else ended it
+            view = moved
+
+
+def _same_generation(before: View, after: View) -> bool:
+    names = (c.GENERATION, c.MARK, c.CREDITS_GENERATION, c.CREDITS_BASE)
+    return all(before[name] == after[name] for name in names)
+
+
+def _claim(account: Account, hold: Hold) -> Flow[Claim | None]:
+    seconds = account.policy.credits_timeout + _CLAIM_MARGIN
+    transaction, claim = account.books.claim(account.view, seconds)
+    hold.claim = claim
+    done = yield from account.transact(transaction)
+    if not done.applied:
+        hold.claim = None
+        return None
+    return claim
+
+
+def _install(account: Account, claim: Claim, reading: Reading, *, asked_by: str) -> Flow[None]:
+    view = yield from account.load()
+    while account.books.supersedes(view, claim):
+        before = view
+        done = yield from account.transact(account.books.install(view, claim, reading))
+        view = View(done.counters, done.now)
+        if done.applied:
+            yield from _tell_refreshed(account, before, view, claim, reading, asked_by)
+            return
+    yield from account.transact(account.books.unclaim(claim))
+
+
+def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
+    while True:
+        view = account.view
+        failures = view[c.FAILURES] + 1
+        retry_in = account.backoff(failures, f"credits {failures} {claim.until}")
+        done = yield from account.transact(account.books.fail(view, claim, micros(retry_in)))
+        if done.applied:
+            if account.listening:
+                yield from Tell(RefreshFailed(account.name, done.now / MICROS, why, failures, retry_in))
+            return
+        if done.counters.get(c.CLAIM, 0) != claim.until:
+            return
+
+
+def _tell_expired(account: Account, record: Record, now: int) -> Flow[None]:
+    if account.listening:
+        what = "call" if record.stage in (Stage.RESERVED, Stage.WAITING) else "task"
+        yield from Tell(
+            Expired(account.name, now / MICROS, record.id, what, record.task_id or None, record.credits, record.slots)
+        )
+
+
+def _tell_refreshed(
+    account: Account, before: View, after: View, claim: Claim, reading: Reading, asked_by: str
+) -> Flow[None]:
+    crossed = account.crossed(after) if account.policy.low_balance else None
+    if not account.listening:
+        return
+    now = after.now / MICROS
+    slots = after[account.books.pool(next(iter(reading.pools), "")).slots]
+    seconds = (after.now - claim.asked_at) / MICROS
+    yield from Tell(Refreshed(account.name, now, reading, after[c.CREDITS], slots, asked_by, seconds))
+    if after[c.CAREFUL] and not before[c.CAREFUL]:
+        for name, capacity in reading.pools.items():
+            pool = account.books.pool(name)
+            ours = before[pool.open] + before[pool.running]
+            if capacity.running is not None and capacity.running > ours:
+                yield from Tell(StrangerSeen(account.name, now, name, capacity.running, ours))
+    if crossed is not None:
+        yield from Tell(LowBalance(account.name, now, crossed, after[c.CREDITS]))

@@ -1,0 +1,189 @@
+"""Sending a call and settling it, and ending what it started.
+
+A hold ends once: settled, released, or unknown. Each ending is one transaction that drops the record it ends, so of two
+that try only one succeeds, and the other finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.admission import admit, leave
+from budgetguard._core.counters import MICROS, View, micros
+from budgetguard._core.records import Record, task_key
+from budgetguard._core.refreshing import adopt
+from budgetguard._core.steps import Flow, Load, Send, Tell
+from budgetguard.events import (
+    OutcomeUnknown,
+    Overspent,
+    Paused,
+    PriceMismatch,
+    RefusedByProvider,
+    Released,
+    Settled,
+    TaskEnded,
+)
+from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
+
+__all__ = ["abandon", "call", "finish", "renew", "settle"]
+
+
+def call(account: Account, hold: Hold) -> Flow[Verdict]:
+    """Admit a call, send it and settle it; one the provider did not take for want of a slot goes back into the line.
+
+    Raises:
+        Refused: If it was not sent.
+    """
+    name, attempt = hold.id, 0
+    while True:
+        yield from admit(account, hold)
+        hold.sent = True
+        verdict = yield from Send(hold.id)
+        attempt += 1
+        crowded = verdict.outcome in (Outcome.CONCURRENCY, Outcome.RATE)
+        again = crowded and hold.resendable and attempt <= account.policy.resend_max
+        yield from settle(account, hold, verdict, attempt=attempt, resent=again)
+        if not again:
+            return verdict
+        hold.id = f"{name}.{attempt}"
+        hold.sent = False
+        hold.record = None
+
+
+def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, resent: bool = False) -> Flow[None]:
+    """Book what the provider did with a call."""
+    record = hold.record
+    if record is None:
+        return
+    outcome = verdict.outcome
+    if outcome is Outcome.UNKNOWN:
+        if account.listening:
+            yield from Tell(
+                OutcomeUnknown(account.name, account.view.now / MICROS, hold.id, record.credits, record.slots)
+            )
+        return
+    if outcome is Outcome.ACCEPTED:
+        yield from _accept(account, hold, record, verdict)
+        return
+    yield from _release(account, hold, record)
+    if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
+        if account.listening:
+            now = account.view.now / MICROS
+            yield from Tell(RefusedByProvider(account.name, now, hold.id, outcome.value, verdict.reason, resent))
+        yield from _heed(account, hold, verdict, attempt)
+
+
+def abandon(account: Account, hold: Hold) -> Flow[None]:
+    """Clean up after a call that ended in any way but a verdict. Harmless if nothing is left.
+
+    What was not sent is given back; what was stays held until its lease ends.
+    """
+    yield from leave(account, hold)
+    if hold.claim is not None:
+        yield from adopt(account, hold, None)
+    loaded = yield from Load(account.name, (hold.key,))
+    account.look(loaded.counters, loaded.now)
+    text = loaded.records.get(hold.key)
+    if text is None:
+        return
+    record = Record.loads(text)
+    if not hold.sent:
+        yield from _release(account, hold, record)
+    elif account.listening:
+        yield from Tell(OutcomeUnknown(account.name, loaded.now / MICROS, hold.id, record.credits, record.slots))
+
+
+def renew(account: Account, hold: Hold) -> Flow[bool]:
+    """Begin the lease of a call under way anew; ``False`` if it had ended already."""
+    if hold.record is None:
+        return False
+    done = yield from account.transact(account.books.renew(hold.record))
+    return done.applied
+
+
+def finish(account: Account, task: TaskSeen) -> Flow[bool]:
+    """End a task that was seen to have ended; ``False`` if it is none of ours, or had ended before."""
+    key = task_key(task.task_id)
+    loaded = yield from Load(account.name, (key,))
+    account.look(loaded.counters, loaded.now)
+    text = loaded.records.get(key)
+    if text is None:
+        return False
+    record = Record.loads(text)
+    seen_under = account.seen.pop(task.task_id, None)
+    view = View(loaded.counters, loaded.now)
+    failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
+    while True:
+        transaction = account.books.finish(view, record, seen_under=seen_under, failed=failed, charge=task.charge)
+        done = yield from account.transact(transaction)
+        if done.applied:
+            break
+        moved = View(done.counters, done.now)
+        if all(view[name] == moved[name] for name in transaction.expect):
+            return False
+        view = moved
+    if account.listening:
+        freed = transaction.add.get(account.books.pool(record.pool).slots, 0) > 0
+        yield from Tell(TaskEnded(account.name, done.now / MICROS, task.task_id, task.state, record.slots, freed))
+    if task.charge is not None and not failed:
+        yield from _compare(account, record, task.charge, record.credits, "the task's own answer", done.now)
+    return True
+
+
+def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> Flow[None]:
+    charge = record.credits if verdict.charge is None else verdict.charge
+    late = False
+    while True:
+        view = account.view
+        transaction, after = account.books.accept(view, record, charge, verdict.task_id or "", late=late)
+        done = yield from account.transact(transaction)
+        if done.applied:
+            break
+        # Either the generation moved, or the lease ended and the record is gone.
+        late = late or all(done.counters.get(name, 0) == value for name, value in transaction.expect.items())
+    hold.record = after
+    if account.listening:
+        now, reported = done.now / MICROS, verdict.charge is not None
+        yield from Tell(Settled(account.name, now, hold.id, verdict.task_id, record.credits, charge, reported))
+    if verdict.charge is not None:
+        yield from _compare(account, record, charge, record.credits, hold.quote.source, done.now)
+
+
+def _compare(account: Account, record: Record, charge: int, price: int, source: str, now: int) -> Flow[None]:
+    """Tell where a charge differs from what was held for it."""
+    if not account.listening or price - record.slack <= charge <= price:
+        return
+    if charge > price:
+        yield from Tell(Overspent(account.name, now / MICROS, record.id, price, charge))
+    yield from Tell(PriceMismatch(account.name, now / MICROS, source, price, charge))
+
+
+def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
+    done = yield from account.transact(account.books.release(record))
+    hold.record = None
+    if done.applied and account.listening:
+        yield from Tell(Released(account.name, done.now / MICROS, hold.id, record.credits, record.slots))
+
+
+def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[None]:
+    """Learn from the provider's own refusal: our reading is wrong, or we are too fast."""
+    counts_slots = account.books.reports_slots
+    if verdict.outcome is Outcome.INSUFFICIENT or (verdict.outcome is Outcome.CONCURRENCY and counts_slots):
+        yield from account.transact(account.books.distrust(account.view))
+    if verdict.outcome is Outcome.INSUFFICIENT or (
+        verdict.outcome is Outcome.CONCURRENCY and counts_slots and attempt < 2
+    ):
+        return
+    seconds = verdict.retry_after
+    if seconds is None:
+        seconds = account.backoff(attempt, f"{hold.id} {attempt}")
+    while True:
+        view = account.view
+        until = view.now + micros(seconds)
+        if view[c.PAUSE] >= until:
+            return
+        done = yield from account.transact(account.books.pause(view, until))
+        if done.applied:
+            break
+    if account.listening:
+        yield from Tell(Paused(account.name, done.now / MICROS, seconds, verdict.reason or verdict.outcome.value))
