@@ -20,8 +20,8 @@ __all__ = [
     "Provider",
     "Put",
     "Store",
-    "Transaction",
     "Transacted",
+    "Transaction",
 ]
 
 
@@ -64,7 +64,8 @@ class Provider(Protocol):
     Attributes:
         name: Short and lower-case; the first half of an account's name.
         unit: What a credit is, for people to read, e.g. ``"credits"`` or ``"US cents"``.
-        origins: The origins (``scheme://host[:port]``) whose requests are looked at. The first one is asked for credits.
+        origins: The origins (``scheme://host[:port]``) whose requests are looked at. The first one is asked for
+            credits.
         charged_at: ``"submit"`` or ``"completion"``: when a call's credits leave the balance.
         settlement_lag: Seconds by which the reported balance may trail behind accepted calls.
         reports_slots: Whether a reading says how many tasks run. Where it does not, slots come back when a task is
@@ -195,13 +196,11 @@ class Loaded:
         counters: The account's counters. The reader's own copy.
         records: The records asked for that exist, and those that have fallen due.
         now: The store's time, in microseconds.
-        next_due: When the next record falls due, in microseconds of the store's clock; ``None`` for never.
     """
 
     counters: dict[str, int]
     records: dict[str, bytes]
     now: int
-    next_due: int | None = None
 
 
 class Store(Protocol):
