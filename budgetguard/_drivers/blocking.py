@@ -1,0 +1,92 @@
+"""Performs a flow's steps in the calling thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from budgetguard._core.account import Account
+from budgetguard._core.line import Ticket
+from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard.events import Event
+from budgetguard.model import Verdict
+from budgetguard.ports import Store
+
+__all__ = ["BlockingDriver"]
+
+T = TypeVar("T")
+
+
+class BlockingDriver:
+    """Performs steps for callers in threads. Safe to share between threads."""
+
+    def __init__(self, store: Store, tell: Callable[[Event], None]) -> None:
+        self._store = store
+        self._tell = tell
+
+    def run(
+        self,
+        account: Account,
+        flow: Flow[T],
+        *,
+        fetch: Callable[[], Fetched] | None = None,
+        send: Callable[[], Verdict] | None = None,
+    ) -> T:
+        """Drive a flow to its end and give what it returns. Whatever interrupts it closes it."""
+        reply: Any = None
+        lock = account.lock
+        try:
+            while True:
+                with lock:
+                    step = flow.send(reply)
+                reply = self._perform(account, step, fetch, send)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            with lock:
+                flow.close()
+
+    def _perform(
+        self,
+        account: Account,
+        step: Step[Any],
+        fetch: Callable[[], Fetched] | None,
+        send: Callable[[], Verdict] | None,
+    ) -> Any:
+        match step:
+            case Transact():
+                return self._store.transact(step.account, step.transaction)
+            case Load():
+                return self._store.load(step.account, step.records, due=step.due)
+            case Wait():
+                return _wait(account, step.ticket, step.seconds)
+            case Wake():
+                with account.lock:
+                    step.ticket.wake()
+                return None
+            case Tell():
+                return self._tell(step.event)
+            case Fetch():
+                return fetch() if fetch is not None else Fetched(None, "nobody here can ask for the balance")
+            case Send():
+                return send() if send is not None else None
+            case _:
+                raise NotImplementedError(step)
+
+
+def _wait(account: Account, ticket: Ticket, seconds: float | None) -> bool:
+    with account.lock:
+        if ticket.woken:
+            ticket.woken = False
+            return True
+        if seconds is not None and seconds <= 0:
+            return False
+        ticket.signal = signal = threading.Event()
+    try:
+        return signal.wait(seconds)
+    finally:
+        with account.lock:
+            ticket.signal = None
+            ticket.woken = False

@@ -1,0 +1,124 @@
+"""Performs a flow's steps on an event loop: asyncio or trio, through anyio."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from budgetguard._core.account import Account
+from budgetguard._core.line import Ticket
+from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard.events import Event
+from budgetguard.model import Verdict
+from budgetguard.ports import AsyncStore
+
+__all__ = ["ConcurrentDriver"]
+
+T = TypeVar("T")
+
+
+class ConcurrentDriver:
+    """Performs steps for callers in tasks. Safe to share between tasks, and between event loops in several threads."""
+
+    def __init__(self, store: AsyncStore, tell: Callable[[Event], None]) -> None:
+        self._store = store
+        self._tell = tell
+
+    async def run(
+        self,
+        account: Account,
+        flow: Flow[T],
+        *,
+        fetch: Callable[[], Awaitable[Fetched]] | None = None,
+        send: Callable[[], Awaitable[Verdict]] | None = None,
+    ) -> T:
+        """Drive a flow to its end and give what it returns. Whatever interrupts it, a cancellation too, closes it."""
+        reply: Any = None
+        lock = account.lock
+        try:
+            while True:
+                with lock:
+                    step = flow.send(reply)
+                reply = await self._perform(account, step, fetch, send)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            with lock:
+                flow.close()
+
+    async def _perform(
+        self,
+        account: Account,
+        step: Step[Any],
+        fetch: Callable[[], Awaitable[Fetched]] | None,
+        send: Callable[[], Awaitable[Verdict]] | None,
+    ) -> Any:
+        match step:
+            case Transact():
+                return await self._store.atransact(step.account, step.transaction)
+            case Load():
+                return await self._store.aload(step.account, step.records, due=step.due)
+            case Wait():
+                return await _wait(account, step.ticket, step.seconds)
+            case Wake():
+                with account.lock:
+                    step.ticket.wake()
+                return None
+            case Tell():
+                return self._tell(step.event)
+            case Fetch():
+                return await fetch() if fetch is not None else Fetched(None, "nobody here can ask for the balance")
+            case Send():
+                return await send() if send is not None else None
+            case _:
+                raise NotImplementedError(step)
+
+
+class _Signal:
+    """An event that any thread may set, whichever loop waits for it."""
+
+    __slots__ = ("_event", "_thread", "_token")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._thread = threading.get_ident()
+        self._token = anyio.lowlevel.current_token()
+
+    def set(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._event.set()
+            return
+        loop: Any = self._token.native_token
+        post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        try:
+            post(self._event.set)
+        except RuntimeError:
+            # The loop is gone, and whoever waited with it.
+            return
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+async def _wait(account: Account, ticket: Ticket, seconds: float | None) -> bool:
+    with account.lock:
+        news = ticket.woken
+        ticket.woken = False
+        signal = None if news or (seconds is not None and seconds <= 0) else _Signal()
+        ticket.signal = signal
+    if signal is None:
+        await anyio.lowlevel.checkpoint()
+        return news
+    try:
+        with anyio.move_on_after(seconds) as scope:
+            await signal.wait()
+        return not scope.cancelled_caught
+    finally:
+        with account.lock:
+            ticket.signal = None
+            ticket.woken = False
