@@ -1,0 +1,53 @@
+"""Admit, queue or refuse paid API calls before they are sent.
+
+Put a `Guard` in front of an httpx client for a provider that is paid from prepaid credits and runs only so many tasks
+at once. It knows the balance and the running tasks, knows what it has promised since, and never lets a call through
+that the provider would refuse.
+"""
+
+from __future__ import annotations
+
+from budgetguard._version import __version__
+from budgetguard.errors import (
+    BudgetGuardError,
+    CreditsUnavailable,
+    InsufficientCredits,
+    InsufficientSlots,
+    ProviderError,
+    QueueFull,
+    QueueTimeout,
+    ReadingError,
+    Refused,
+    SettingError,
+    StoreError,
+    UnknownPrice,
+)
+from budgetguard.guard import AsyncGuard, Guard
+from budgetguard.model import PoolState, Quote, State, TaskState
+from budgetguard.policy import Policy
+from budgetguard.transport import AsyncGuardTransport, GuardTransport
+
+__all__ = [
+    "AsyncGuard",
+    "AsyncGuardTransport",
+    "BudgetGuardError",
+    "CreditsUnavailable",
+    "Guard",
+    "GuardTransport",
+    "InsufficientCredits",
+    "InsufficientSlots",
+    "Policy",
+    "PoolState",
+    "ProviderError",
+    "QueueFull",
+    "QueueTimeout",
+    "Quote",
+    "ReadingError",
+    "Refused",
+    "SettingError",
+    "State",
+    "StoreError",
+    "TaskState",
+    "UnknownPrice",
+    "__version__",
+]

@@ -17,10 +17,12 @@ __all__ = [
     "Capacity",
     "Outcome",
     "Package",
+    "PoolState",
     "Quote",
     "Reading",
     "Route",
     "RouteKind",
+    "State",
     "TaskSeen",
     "TaskState",
     "Verdict",
@@ -212,3 +214,46 @@ class Reading:
     balances: tuple[Balance, ...] = ()
     packages: tuple[Package, ...] = ()
     document: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One limit on concurrency as the guard counts it now. Since 0.1.
+
+    Attributes:
+        limit: Most slots at once; ``None`` where there is no limit.
+        free: Slots a new call could take; ``None`` where there is no limit. Below 0 when others took more than there
+            is.
+        open: Slots of calls being sent.
+        running: Slots of our own tasks that were not seen to end.
+        waiting: Calls in this process's line.
+    """
+
+    limit: int | None
+    free: int | None
+    open: int
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the guard knows of an account now, without asking anybody. Since 0.1.
+
+    Attributes:
+        account: The account's name.
+        balance: Credits the last reading showed; ``None`` if there is none.
+        credits_free: Credits a new call could take.
+        credits_held: Credits of the balance promised to calls the reading may not show yet.
+        pools: The limits on concurrency by pool; a single one is named ``""``.
+        age: Seconds since the last reading was asked for; ``None`` if there is none.
+        paused: Seconds for which no call will be sent, as the provider asked; 0 usually.
+    """
+
+    account: str
+    balance: int | None
+    credits_free: int
+    credits_held: int
+    pools: Mapping[str, PoolState]
+    age: float | None
+    paused: float

@@ -1,0 +1,264 @@
+"""Bodies of httpx requests and responses, read ahead and given back whole. Both colours, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import httpx
+
+from budgetguard._http import BODY_MAX, CREDITS_MAX, is_json, looks_small
+from budgetguard.engine import decode
+
+__all__ = [
+    "AsyncReplay",
+    "Replay",
+    "aread",
+    "aread_body",
+    "aread_credits",
+    "aslot",
+    "broken",
+    "read",
+    "read_body",
+    "read_credits",
+    "slot",
+]
+
+
+class Replay(httpx.SyncByteStream):
+    """A body that was read ahead: gives what was read, then the rest, then the error that ended it, if one did."""
+
+    def __init__(self, inner: httpx.SyncByteStream) -> None:
+        self._inner = inner
+        self._rest: Iterator[bytes] | None = None
+        self._error: Exception | None = None
+        self._chunks: list[bytes] = []
+        self.on_close: Callable[[], None] | None = None
+        """Called once, when the body is closed."""
+
+    def read_ahead(self) -> bytes | None:
+        """Read the body as it comes; ``None`` if it is too long, or broke off."""
+        size = 0
+        rest = iter(self._inner)
+        try:
+            for chunk in rest:
+                self._chunks.append(chunk)
+                size += len(chunk)
+                if size > BODY_MAX:
+                    self._rest = rest
+                    return None
+        except Exception as error:  # noqa: BLE001 - it is raised again when the caller gets there
+            self._error = error
+            return None
+        return b"".join(self._chunks)
+
+    def pass_on(self) -> None:
+        """Leave the body to the caller unread."""
+        self._rest = iter(self._inner)
+
+    @property
+    def broken(self) -> Exception | None:
+        """What ended the body early."""
+        return self._error
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+        if self._rest is not None:
+            yield from self._rest
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        try:
+            self._inner.close()
+        finally:
+            done, self.on_close = self.on_close, None
+            if done is not None:
+                done()
+
+
+class AsyncReplay(httpx.AsyncByteStream):
+    """The same for ``async``."""
+
+    def __init__(self, inner: httpx.AsyncByteStream) -> None:
+        self._inner = inner
+        self._rest: AsyncIterator[bytes] | None = None
+        self._error: Exception | None = None
+        self._chunks: list[bytes] = []
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        """Awaited once, when the body is closed."""
+
+    async def read_ahead(self) -> bytes | None:
+        """Read the body as it comes; ``None`` if it is too long, or broke off."""
+        size = 0
+        rest = aiter(self._inner)
+        try:
+            async for chunk in rest:
+                self._chunks.append(chunk)
+                size += len(chunk)
+                if size > BODY_MAX:
+                    self._rest = rest
+                    return None
+        except Exception as error:  # noqa: BLE001 - it is raised again when the caller gets there
+            self._error = error
+            return None
+        return b"".join(self._chunks)
+
+    def pass_on(self) -> None:
+        """Leave the body to the caller unread."""
+        self._rest = aiter(self._inner)
+
+    @property
+    def broken(self) -> Exception | None:
+        """What ended the body early."""
+        return self._error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+        if self._rest is not None:
+            async for chunk in self._rest:
+                yield chunk
+        if self._error is not None:
+            raise self._error
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            done, self.on_close = self.on_close, None
+            if done is not None:
+                await done()
+
+
+def read(response: httpx.Response) -> bytes | None:
+    """Read an answer ahead, if it is one to look at, leaving the caller all of it."""
+    if not looks_small(response):
+        return None
+    response.stream = stream = Replay(_sync(response.stream))
+    return stream.read_ahead()
+
+
+async def aread(response: httpx.Response) -> bytes | None:
+    """The same for ``async``."""
+    if not looks_small(response):
+        return None
+    response.stream = stream = AsyncReplay(_async(response.stream))
+    return await stream.read_ahead()
+
+
+def broken(response: httpx.Response) -> bool:
+    """Tell whether an answer that was read ahead broke off."""
+    return isinstance(response.stream, Replay | AsyncReplay) and response.stream.broken is not None
+
+
+def slot(response: httpx.Response, closed: Callable[[], None]) -> None:
+    """Have *closed* called when the caller closes the answer."""
+    stream = response.stream
+    if not isinstance(stream, Replay):
+        response.stream = stream = Replay(_sync(stream))
+        stream.pass_on()
+    stream.on_close = closed
+
+
+def aslot(response: httpx.Response, closed: Callable[[], Awaitable[None]]) -> None:
+    """The same for ``async``."""
+    stream = response.stream
+    if not isinstance(stream, AsyncReplay):
+        response.stream = stream = AsyncReplay(_async(stream))
+        stream.pass_on()
+    stream.on_close = closed
+
+
+def read_credits(response: httpx.Response) -> bytes | None:
+    """Read the answer to our own question, unless it is absurdly long."""
+    chunks, size = [], 0
+    for chunk in _sync(response.stream):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > CREDITS_MAX:
+            return None
+    return b"".join(chunks)
+
+
+async def aread_credits(response: httpx.Response) -> bytes | None:
+    """The same for ``async``."""
+    chunks, size = [], 0
+    async for chunk in _async(response.stream):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > CREDITS_MAX:
+            return None
+    return b"".join(chunks)
+
+
+def read_body(request: httpx.Request, *, wanted: bool) -> tuple[Any, bool]:
+    """Read a call's JSON body, where there is one and it is *wanted*; and tell whether the call can be sent twice."""
+    if isinstance(request.stream, httpx.ByteStream):
+        return (decode(request.read()) if wanted else None), True
+    if not wanted or not is_json(request.headers):
+        return None, False
+    chunks: list[bytes] = []
+    size = 0
+    stream = iter(_sync(request.stream))
+    for chunk in stream:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > BODY_MAX:
+            request.stream = _Rest(chunks, stream)
+            return None, False
+    content = b"".join(chunks)
+    request.stream = httpx.ByteStream(content)
+    return decode(content), True
+
+
+async def aread_body(request: httpx.Request, *, wanted: bool) -> tuple[Any, bool]:
+    """The same for ``async``."""
+    if isinstance(request.stream, httpx.ByteStream):
+        return (decode(request.read()) if wanted else None), True
+    if not wanted or not is_json(request.headers):
+        return None, False
+    chunks: list[bytes] = []
+    size = 0
+    stream = aiter(_async(request.stream))
+    async for chunk in stream:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > BODY_MAX:
+            request.stream = _AsyncRest(chunks, stream)
+            return None, False
+    content = b"".join(chunks)
+    request.stream = httpx.ByteStream(content)
+    return decode(content), True
+
+
+class _Rest(httpx.SyncByteStream):
+    def __init__(self, chunks: list[bytes], rest: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+        yield from self._rest
+
+
+class _AsyncRest(httpx.AsyncByteStream):
+    def __init__(self, chunks: list[bytes], rest: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = rest
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+        async for chunk in self._rest:
+            yield chunk
+
+
+def _sync(stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> httpx.SyncByteStream:
+    assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 - what a sync transport gives
+    return stream
+
+
+def _async(stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> httpx.AsyncByteStream:
+    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what an async transport gives
+    return stream

@@ -1,0 +1,117 @@
+"""What both transports do to a request and its answer before and after anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import httpx
+
+from budgetguard import _http
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.steps import Fetched
+from budgetguard._http import CallOptions
+from budgetguard.engine import Engine
+from budgetguard.errors import InsufficientCredits, ReadingError, Refused, SettingError, UnknownPrice
+from budgetguard.model import Quote, Route, TaskSeen
+from budgetguard.ports import Answer
+
+__all__ = ["Desk", "Exchange", "OnRefusal"]
+
+OnRefusal = Literal["raise", "respond"]
+"""What a refused call ends in: an exception, or an answer of status 402, 429 or 503 in the provider's stead."""
+
+
+class Desk:
+    """What both transports do to a request and its answer before and after anything is sent."""
+
+    def __init__(self, engine: Engine, on_refusal: OnRefusal) -> None:
+        if on_refusal not in ("raise", "respond"):
+            raise SettingError("on_refusal", on_refusal, "give 'raise' or 'respond'")
+        self.engine = engine
+        self.on_refusal = on_refusal
+
+    def route(self, request: httpx.Request) -> tuple[Route, Account, str] | None:
+        """Say what the request is about and whose account it is on; ``None`` to leave it alone."""
+        engine = self.engine
+        url = request.url
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        route = engine.route(request.method, origin, url.path, url.query.decode("ascii"))
+        if route is None:
+            return None
+        key = engine.provider.key_of(request.headers)
+        return None if key is None else (route, engine.account(key), key)
+
+    def price(self, account: Account, route: Route, options: CallOptions, body: Any) -> Quote | None:
+        """Price a call; ``None`` if the policy lets unpriced calls pass."""
+        try:
+            if options.credits is not None:
+                quote = Quote(options.credits, source="the call's own setting")
+            else:
+                quote = self.engine.provider.quote(route, body)
+        except UnknownPrice as unknown:
+            rule = self.engine.policy.unknown_price
+            if rule == "pass":
+                return None
+            if rule == "refuse":
+                raise UnknownPrice(what=unknown.what, why=unknown.why, account=account.name) from None
+            quote = Quote(int(rule), source="Policy.unknown_price")
+        if options.slots is None:
+            return quote
+        return Quote(quote.credits, options.slots, quote.pool, quote.credits_min, quote.task_lease, quote.source)
+
+    def hold(self, quote: Quote, options: CallOptions, *, resendable: bool) -> Hold:
+        return self.engine.hold(quote, priority=options.priority, deadline=options.deadline, resendable=resendable)
+
+    def refused(self, request: httpx.Request, refused: Refused) -> httpx.Response:
+        """Answer a refusal, or raise it."""
+        if self.on_refusal == "raise":
+            raise refused
+        return _http.problem(request, refused)
+
+    def by_provider(
+        self, account: Account, hold: Hold, response: httpx.Response, raw: bytes | None
+    ) -> InsufficientCredits:
+        """Make the provider's own refusal ours."""
+        view = account.view
+        age = view.age
+        refused = InsufficientCredits(
+            account=account.name,
+            needed=hold.quote.credits,
+            available=max(0, view[c.CREDITS]),
+            held=max(0, view.held),
+            balance=view[c.BALANCE],
+            headroom=self.engine.policy.credits_headroom,
+            age=None if age is None else age / c.MICROS,
+            by_provider=True,
+        )
+        refused.response = httpx.Response(response.status_code, headers=response.headers, content=raw or b"")
+        return refused
+
+    def seen(self, account: Account, route: Route, answer: Answer, mark: int) -> list[TaskSeen]:
+        """Note the tasks an answer shows running; give those that have ended."""
+        ended = []
+        for task in self.engine.observe(route, answer):
+            if task.state.ended:
+                ended.append(task)
+            else:
+                account.seen[task.task_id] = mark
+        return ended
+
+    def fetched(self, answer: Answer) -> Fetched:
+        """Read an answer to our own question for the balance."""
+        try:
+            return Fetched(self.engine.reading(answer))
+        except ReadingError as error:
+            return Fetched(None, str(error))
+
+
+class Exchange:
+    """One call's answer, between sending and settling."""
+
+    __slots__ = ("error", "raw", "response")
+
+    def __init__(self) -> None:
+        self.response: httpx.Response | None = None
+        self.raw: bytes | None = None
+        self.error: BaseException | None = None

@@ -1,0 +1,188 @@
+"""Looking at httpx requests and answers without spoiling them. No decisions about credits are made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import httpx
+
+from budgetguard.engine import decode
+from budgetguard.errors import (
+    CreditsUnavailable,
+    InsufficientCredits,
+    InsufficientSlots,
+    QueueFull,
+    QueueTimeout,
+    Refused,
+    SettingError,
+    UnknownPrice,
+)
+from budgetguard.model import Outcome, Verdict
+from budgetguard.ports import Answer, CreditsRequest
+
+__all__ = [
+    "BODY_MAX",
+    "CREDITS_MAX",
+    "CallOptions",
+    "answer_of",
+    "credits_request",
+    "is_json",
+    "looks_small",
+    "options_of",
+    "problem",
+    "undelivered",
+]
+
+BODY_MAX = 32 * 1024 * 1024
+"""Bytes of a body that are looked at; a longer one passes unseen. Twice what any provider here says it sends or takes.
+"""
+CREDITS_MAX = 4 * 1024 * 1024
+"""Bytes of a credits answer that are read."""
+
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.LocalProtocolError,
+    httpx.UnsupportedProtocol,
+    httpx.ProxyError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """Settings of one call, given as ``extensions={"budgetguard": {...}}``. Since 0.1.
+
+    Attributes:
+        credits: What the call costs at most, in credits; replaces the price list.
+        slots: Slots it takes; replaces the adapter's word.
+        priority: A higher one goes before a lower one in the line.
+        deadline: Seconds within which it must be sent.
+        skip: Whether the guard leaves this call alone altogether.
+    """
+
+    credits: int | None = None
+    slots: int | None = None
+    priority: int = 0
+    deadline: float | None = None
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("credits", "slots"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**15
+            ):
+                raise SettingError(name, value, "give a whole number, 0 or more")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise SettingError("priority", self.priority, "give a whole number")
+        late = self.deadline
+        if late is not None and (isinstance(late, bool) or not isinstance(late, int | float) or not 0 <= late <= 1e9):
+            raise SettingError("deadline", late, "give seconds, 0 or more")
+        if not isinstance(self.skip, bool):
+            raise SettingError("skip", self.skip, "give True or False")
+
+
+_NO_OPTIONS = CallOptions()
+_OPTION_NAMES = frozenset(field.name for field in fields(CallOptions))
+
+
+def options_of(request: httpx.Request) -> CallOptions:
+    """Read a call's own settings.
+
+    Raises:
+        SettingError: If one is unknown or unusable.
+    """
+    given = request.extensions.get("budgetguard")
+    if given is None:
+        return _NO_OPTIONS
+    if not isinstance(given, Mapping):
+        raise SettingError("extensions['budgetguard']", given, "give a mapping of settings")
+    unknown = set(given) - _OPTION_NAMES
+    if unknown:
+        raise SettingError(
+            "extensions['budgetguard']",
+            sorted(map(str, unknown)),
+            f"known settings are {', '.join(sorted(_OPTION_NAMES))}",
+        )
+    return CallOptions(**given)
+
+
+# -- requests -------------------------------------------------------------------------------------------------------
+
+
+def is_json(headers: httpx.Headers) -> bool:
+    """Tell whether a body says it is JSON, or does not say what it is."""
+    kind = headers.get("content-type", "")
+    return not kind or "json" in kind.lower()
+
+
+def credits_request(asked: CreditsRequest, key: Mapping[str, str], seconds: float) -> httpx.Request:
+    """Build the request for the balance."""
+    timeout = {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds}
+    headers = {"accept": "application/json", "accept-encoding": "gzip, deflate", **asked.headers, **key}
+    return httpx.Request("GET", asked.url, headers=headers, extensions={"timeout": timeout})
+
+
+def undelivered(error: BaseException) -> Verdict:
+    """Say what a failed exchange proves: nothing was sent, or nobody knows."""
+    if isinstance(error, _NOT_SENT):
+        return Verdict(Outcome.NOT_SENT, reason=type(error).__name__)
+    return Verdict(Outcome.UNKNOWN, reason=type(error).__name__)
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+def looks_small(response: httpx.Response) -> bool:
+    """Tell whether an answer may be read whole before it is passed on."""
+    if not is_json(response.headers):
+        return False
+    length = response.headers.get("content-length", "")
+    return not length.isascii() or not length.isdigit() or int(length) <= BODY_MAX
+
+
+def answer_of(response: httpx.Response, raw: bytes | None) -> Answer:
+    """Show an answer to an adapter. *raw* is the body as it came, still encoded; ``None`` if it was not looked at."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if raw is None:
+        return Answer(response.status_code, headers)
+    try:
+        # A response of its own, so that decoding leaves the caller's untouched.
+        content = httpx.Response(response.status_code, headers=response.headers, content=raw).content
+    except httpx.DecodingError:
+        return Answer(response.status_code, headers)
+    body = decode(content)
+    text = "" if body is not None else content[:200].decode("utf-8", "replace")
+    return Answer(response.status_code, headers, body, text)
+
+
+# -- refusals as answers --------------------------------------------------------------------------------------------
+
+_STATUS: dict[type[Refused], int] = {
+    InsufficientCredits: 402,
+    UnknownPrice: 402,
+    InsufficientSlots: 402,
+    QueueFull: 429,
+    QueueTimeout: 429,
+    CreditsUnavailable: 503,
+}
+
+
+def problem(request: httpx.Request, refused: Refused) -> httpx.Response:
+    """Answer in the provider's stead: a problem document that tells vendor SDKs not to try again by themselves."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(refused, kind)), 402)
+    headers = {"content-type": "application/problem+json", "x-should-retry": "false"}
+    retry_after: float | None = refused.facts.get("retry_after")
+    if retry_after is not None:
+        headers["retry-after"] = str(max(1, round(retry_after)))
+    document = {
+        "type": "about:blank",
+        "title": type(refused).__name__,
+        "status": status,
+        "detail": str(refused),
+        **refused.facts,
+    }
+    return httpx.Response(status, headers=headers, content=json.dumps(document).encode(), request=request)

@@ -1,0 +1,221 @@
+"""What every way in shares: the provider, the store, the accounts this process knows, and who is told of events."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import itertools
+import json
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+import cachetools
+
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.counters import MICROS, UNLIMITED, View
+from budgetguard.errors import ReadingError, SettingError
+from budgetguard.events import Event, Observer
+from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, State, TaskSeen, Verdict
+from budgetguard.policy import Policy
+from budgetguard.ports import Answer, Provider, Store
+
+__all__ = ["Engine", "decode"]
+
+_ACCOUNTS_MAX = 1024
+_TASKS_MAX = 20_000
+
+
+class Engine:
+    """One provider's accounts on one store, under one policy. Safe to share between threads."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        store: Store,
+        policy: Policy,
+        observers: Sequence[Observer],
+        accounts: Mapping[str, Iterable[str]],
+        fingerprint_key: bytes,
+    ) -> None:
+        if len(fingerprint_key) > hashlib.blake2b.MAX_KEY_SIZE:
+            raise SettingError("fingerprint_key", "...", f"give at most {hashlib.blake2b.MAX_KEY_SIZE} bytes")
+        self.provider = provider
+        self.store = store
+        self.policy = policy
+        self.observers = tuple(observers)
+        self.origins = frozenset(provider.origins)
+        self._fingerprint_key = fingerprint_key
+        self._names = _named(provider.name, accounts, self._fingerprint)
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._alive: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
+        self._recent: cachetools.LRUCache[str, Account] = cachetools.LRUCache(_ACCOUNTS_MAX)
+        self._forgotten: collections.deque[Callable[[], None]] = collections.deque()
+        self._complained: set[str] = set()
+
+    # -- accounts ---------------------------------------------------------------------------------------------------
+
+    def account(self, key: str) -> Account:
+        """Find the account a key belongs to."""
+        fingerprint = self._fingerprint(key)
+        return self.named(self._names.get(fingerprint) or f"{self.provider.name}:{fingerprint}")
+
+    def named(self, name: str) -> Account:
+        """Find an account by its name. Idle ones are forgotten when there are many; the store remembers."""
+        with self._lock:
+            account = self._alive.get(name)
+            if account is None:
+                account = self._open(name)
+                self._alive[name] = account
+            self._recent[name] = account
+            return account
+
+    def accounts(self) -> list[Account]:
+        """List the accounts this process has to do with."""
+        with self._lock:
+            return list(self._alive.values())
+
+    def _open(self, name: str) -> Account:
+        provider = self.provider
+        account = Account(
+            name,
+            self.policy,
+            reports_slots=provider.reports_slots,
+            at_completion=provider.charged_at == "completion",
+            settlement_lag=provider.settlement_lag,
+            task_lease=provider.task_lease,
+            seen=cachetools.LRUCache(_TASKS_MAX),
+            listening=bool(self.observers),
+        )
+        account.lock = threading.Lock()
+        while self._forgotten:
+            self._forgotten.popleft()()
+        # A finalizer may run in the middle of anything, so it only leaves a note.
+        weakref.finalize(account, self._forgotten.append, self.store.watch(name, _waker(weakref.ref(account))))
+        return account
+
+    def _fingerprint(self, key: str) -> str:
+        return hashlib.blake2b(
+            key.encode(), digest_size=8, key=self._fingerprint_key, person=b"budgetguard"
+        ).hexdigest()
+
+    def state(self, account: Account, view: View) -> State:
+        """Say what is known of an account."""
+        age, paused = view.age, view[c.PAUSE] - view.now
+        return State(
+            account=account.name,
+            balance=view[c.BALANCE] if view.has_reading else None,
+            credits_free=view[c.CREDITS] - self.policy.credits_headroom,
+            credits_held=view.held,
+            pools={name: self._pool_state(account, view, name) for name in account.books.pools()},
+            age=None if age is None else age / MICROS,
+            paused=max(0, paused) / MICROS,
+        )
+
+    def _pool_state(self, account: Account, view: View, name: str) -> PoolState:
+        pool = account.books.pool(name)
+        bounded = view[pool.limit] < UNLIMITED
+        return PoolState(
+            limit=view[pool.limit] if bounded else None,
+            free=view[pool.slots] - self.policy.slots_headroom if bounded else None,
+            open=view[pool.open],
+            running=view[pool.running],
+            waiting=len(account.line(name)),
+        )
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def hold(self, quote: Quote, *, priority: int = 0, deadline: float | None = None, resendable: bool = True) -> Hold:
+        """Prepare a call's way through the guard, under an id nobody else has."""
+        name = f"{self._prefix}-{next(self._numbers):x}"
+        return Hold(name, quote, priority=priority, deadline=deadline, resendable=resendable)
+
+    def route(self, method: str, origin: str, path: str, query: str) -> Route | None:
+        """Say what a request is about; ``None`` where the guard has nothing to do with it."""
+        if origin not in self.origins:
+            return None
+        return self.provider.match(method, path, dict(parse_qsl(query, keep_blank_values=True)) if query else {})
+
+    def verdict(self, route: Route, answer: Answer) -> Verdict:
+        """Ask the adapter what became of a call. An adapter that fails has not understood: nothing is known then."""
+        try:
+            return self.provider.verdict(route, answer)
+        except Exception as error:  # noqa: BLE001 - the caller's request must not suffer from our reading of its answer
+            self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
+            return Verdict(Outcome.UNKNOWN)
+
+    def observe(self, route: Route, answer: Answer) -> Sequence[TaskSeen]:
+        """Ask the adapter which tasks an answer shows."""
+        try:
+            return self.provider.observe(route, answer)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
+            return ()
+
+    def reading(self, answer: Answer) -> Reading:
+        """Ask the adapter for the balance.
+
+        Raises:
+            ReadingError: If the answer is none.
+        """
+        try:
+            return self.provider.reading(answer)
+        except ReadingError:
+            raise
+        except Exception as error:
+            raise ReadingError(f"the adapter failed ({type(error).__name__})") from error
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Tell the observers. What they raise is logged, once for each kind, and never stops a request."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 - an observer never stops a request
+                self.complain("observer_failed", observer=repr(observer), error=type(error).__name__)
+
+    def complain(self, what: str, **facts: str) -> None:
+        """Log a fault that is nobody's business but the developer's, once for each kind."""
+        kind = f"{what} {sorted(facts.items())}"
+        if kind not in self._complained and len(self._complained) < _ACCOUNTS_MAX:
+            self._complained.add(kind)
+            import structlog  # noqa: PLC0415 - costs 90 ms, and is hardly ever needed
+
+            structlog.get_logger("budgetguard").warning(what, **facts)
+
+
+def decode(raw: bytes) -> Any:
+    """Read a JSON document; ``None`` where it is none."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _named(provider: str, accounts: Mapping[str, Iterable[str]], fingerprint: Callable[[str], str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name, keys in accounts.items():
+        if not name or isinstance(keys, str):
+            raise SettingError("accounts", name, "give a mapping of account names to lists of API keys")
+        for key in keys:
+            names[fingerprint(key)] = f"{provider}:{name}"
+    return names
+
+
+def _waker(reference: weakref.ref[Account]) -> Callable[[], None]:
+    def changed() -> None:
+        account = reference()
+        if account is None:
+            return
+        with account.lock:
+            for ticket in account.changed():
+                ticket.wake()
+
+    return changed

@@ -1,0 +1,249 @@
+"""The guard: what a user makes once and puts in front of the calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from budgetguard._core.account import Account
+from budgetguard._core.settlement import finish
+from budgetguard._drivers.blocking import BlockingDriver
+from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard.engine import Engine
+from budgetguard.errors import SettingError
+from budgetguard.events import Observer
+from budgetguard.model import State, TaskSeen, TaskState
+from budgetguard.policy import Policy
+from budgetguard.ports import AsyncStore, Provider, Store
+from budgetguard.stores.memory import MemoryStore
+from budgetguard.transport import AsyncGuardTransport, GuardTransport, OnRefusal
+
+__all__ = ["AsyncGuard", "Guard"]
+
+_FINGERPRINT_KEY = b"budgetguard account names"
+
+
+class _Base:
+    """What both guards are made of."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        store: Any,
+        policy: Policy | None,
+        observers: Sequence[Observer],
+        accounts: Mapping[str, Iterable[str]] | None,
+        fingerprint_key: bytes | None,
+        offers: str,
+    ) -> None:
+        if isinstance(provider, type) or not hasattr(provider, "credits_request"):
+            raise SettingError("provider", provider, "give an adapter, for instance Guard(Vidu())")
+        if policy is not None and not isinstance(policy, Policy):
+            raise SettingError("policy", policy, "give a Policy")
+        if not all(callable(observer) for observer in observers):
+            raise SettingError("observers", observers, "give a sequence of callables of one event")
+        if isinstance(store, str) or not hasattr(store, offers):
+            raise SettingError("store", store, f"give a store with {offers}(), for instance MemoryStore()")
+        self.policy = Policy() if policy is None else policy
+        self.engine = Engine(
+            provider,
+            store,
+            self.policy,
+            observers,
+            {} if accounts is None else accounts,
+            _FINGERPRINT_KEY if fingerprint_key is None else fingerprint_key,
+        )
+
+    def account_name(self, key: str) -> str:
+        """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
+        return self.engine.account(key).name
+
+    def _accounts(self, key: str | None) -> list[Account]:
+        return self.engine.accounts() if key is None else [self.engine.account(key)]
+
+    def _one(self, key: str | None) -> Account:
+        accounts = self._accounts(key)
+        if len(accounts) != 1:
+            raise SettingError(
+                "key", None, f"this guard knows {len(accounts)} accounts; say whose by giving the API key"
+            )
+        return accounts[0]
+
+    def __repr__(self) -> str:
+        engine = self.engine
+        return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
+
+
+class Guard(_Base):
+    """Admits, queues or refuses paid calls before they are sent, for callers in threads. Since 0.1.
+
+    No call admitted is refused by the provider for want of credits or of a slot, as long as prices are right and nobody
+    else spends the account. One guard may be shared by any number of threads.
+
+    Args:
+        provider: Whose API is called, e.g. ``Vidu()``.
+        store: What guards of the same accounts share; by default a `MemoryStore` of this guard's own.
+        policy: The settings.
+        observers: Called with each event.
+        accounts: Names of accounts, each with the API keys that spend it. A key not named here is an account of its
+            own.
+        fingerprint_key: At most 64 secret bytes that turn API keys into account names. Guards that share a store need
+            the same.
+
+    Raises:
+        SettingError: If one of these cannot work.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        store: Store | None = None,
+        policy: Policy | None = None,
+        observers: Sequence[Observer] = (),
+        accounts: Mapping[str, Iterable[str]] | None = None,
+        fingerprint_key: bytes | None = None,
+    ) -> None:
+        chosen: Store = MemoryStore() if store is None else store
+        super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "transact")
+        self._store = chosen
+        self.driver = BlockingDriver(chosen, self.engine.tell)
+
+    def transport(self, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise") -> GuardTransport:
+        """Make a transport for an ``httpx.Client``. See `GuardTransport`. Since 0.1."""
+        return GuardTransport(self, inner, on_refusal=on_refusal)
+
+    def finished(
+        self,
+        task_id: str,
+        *,
+        state: TaskState | str = TaskState.SUCCEEDED,
+        charge: int | None = None,
+        key: str | None = None,
+    ) -> bool:
+        """Tell the guard that a task has ended, for instance from a webhook. Since 0.1.
+
+        Its slots are free from here on. Telling twice is harmless.
+
+        Args:
+            task_id: The provider's id.
+            state: How it ended: ``succeeded``, ``failed`` or ``cancelled``.
+            charge: Credits it cost, where known.
+            key: The API key it was started with; needed only if this process has not used that key yet.
+
+        Returns:
+            Whether it was a task of ours that had not ended before.
+        """
+        task = TaskSeen(task_id, _ended(state), charge)
+        return any(self.driver.run(account, finish(account, task)) for account in self._accounts(key))
+
+    def state(self, key: str | None = None) -> State:
+        """Tell what is known of an account now, without asking the provider. Since 0.1.
+
+        Args:
+            key: The API key; may be left out while this guard knows one account only.
+
+        Raises:
+            SettingError: If it is not clear which account is meant.
+        """
+        account = self._one(key)
+        return self.engine.state(account, self.driver.run(account, account.load()))
+
+    def close(self) -> None:
+        """Close the store. Since 0.1."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncGuard(_Base):
+    """Admits, queues or refuses paid calls before they are sent, for callers on asyncio or trio. Since 0.1.
+
+    The same promise as `Guard`, the same arguments, and the same methods with ``async``. One guard may be shared by any
+    number of tasks.
+
+    Args:
+        provider: Whose API is called, e.g. ``Vidu()``.
+        store: What guards of the same accounts share; by default a `MemoryStore` of this guard's own.
+        policy: The settings.
+        observers: Called with each event, on the event loop.
+        accounts: Names of accounts, each with the API keys that spend it. A key not named here is an account of its
+            own.
+        fingerprint_key: At most 64 secret bytes that turn API keys into account names. Guards that share a store need
+            the same.
+
+    Raises:
+        SettingError: If one of these cannot work.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        store: AsyncStore | None = None,
+        policy: Policy | None = None,
+        observers: Sequence[Observer] = (),
+        accounts: Mapping[str, Iterable[str]] | None = None,
+        fingerprint_key: bytes | None = None,
+    ) -> None:
+        chosen: AsyncStore = MemoryStore() if store is None else store
+        super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "atransact")
+        self._store = chosen
+        self.driver = ConcurrentDriver(chosen, self.engine.tell)
+
+    def transport(
+        self, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
+    ) -> AsyncGuardTransport:
+        """Make a transport for an ``httpx.AsyncClient``. See `AsyncGuardTransport`. Since 0.1."""
+        return AsyncGuardTransport(self, inner, on_refusal=on_refusal)
+
+    async def finished(
+        self,
+        task_id: str,
+        *,
+        state: TaskState | str = TaskState.SUCCEEDED,
+        charge: int | None = None,
+        key: str | None = None,
+    ) -> bool:
+        """Tell the guard that a task has ended. See `Guard.finished`. Since 0.1."""
+        task = TaskSeen(task_id, _ended(state), charge)
+        for account in self._accounts(key):
+            if await self.driver.run(account, finish(account, task)):
+                return True
+        return False
+
+    async def state(self, key: str | None = None) -> State:
+        """Tell what is known of an account now, without asking the provider. See `Guard.state`. Since 0.1."""
+        account = self._one(key)
+        return self.engine.state(account, await self.driver.run(account, account.load()))
+
+    async def close(self) -> None:
+        """Close the store. Since 0.1."""
+        await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _ended(state: TaskState | str) -> TaskState:
+    try:
+        ended = TaskState(state)
+    except ValueError:
+        ended = TaskState.RUNNING
+    if not ended.ended:
+        raise SettingError("state", state, "give 'succeeded', 'failed' or 'cancelled'")
+    return ended

@@ -1,0 +1,324 @@
+"""The first way in: a transport in front of an existing httpx client.
+
+One request, in order: the adapter looks at it. Not about the account: it passes untouched. A poll or a question for the
+balance: it passes, and its answer is looked at. A paid call: it is priced, admitted, sent and settled. The caller gets
+the inner transport's own response, byte for byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+import anyio
+import httpx
+
+from budgetguard import _bodies, _http
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.refreshing import adopt, claim_for_user
+from budgetguard._core.settlement import abandon, call, finish
+from budgetguard._core.steps import Fetched
+from budgetguard._desk import Desk, Exchange, OnRefusal
+from budgetguard._drivers.blocking import BlockingDriver
+from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard._http import CallOptions
+from budgetguard.engine import Engine
+from budgetguard.errors import Refused, StoreError, UnknownPrice
+from budgetguard.model import Outcome, Quote, Route, RouteKind, TaskSeen, TaskState, Verdict
+
+__all__ = ["AsyncGuardTransport", "GuardTransport", "OnRefusal"]
+
+
+class _Guard(Protocol):
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def driver(self) -> BlockingDriver: ...
+
+
+class _AsyncGuard(Protocol):
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def driver(self) -> ConcurrentDriver: ...
+
+
+class GuardTransport(httpx.BaseTransport):
+    """Guards every paid call of an ``httpx.Client``. Since 0.1.
+
+    What the guard has nothing to do with passes untouched, and responses reach the caller as *inner* gave them. May be
+    shared between threads, and between clients.
+
+    Args:
+        guard: Decides; several transports may share one.
+        inner: Sends. Closed with this transport. By default a new ``httpx.HTTPTransport``.
+        on_refusal: ``"raise"`` raises a `Refused`; ``"respond"`` answers 402, 429 or 503 in the provider's stead, for
+            vendor SDKs that would retry an exception they do not know.
+
+    Raises:
+        Refused: From a request, if the call must not be sent.
+        StoreError: From a request, if the store fails.
+    """
+
+    def __init__(
+        self, guard: _Guard, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
+    ) -> None:
+        self._desk = Desk(guard.engine, on_refusal)
+        self._driver = guard.driver
+        self._inner = httpx.HTTPTransport() if inner is None else inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass one request on, guarded where it needs to be."""
+        options = _http.options_of(request)
+        routed = None if options.skip else self._desk.route(request)
+        if routed is None:
+            return self._inner.handle_request(request)
+        route, account, key = routed
+        if route.kind is RouteKind.SUBMIT:
+            return self._submit(request, route, account, key, options)
+        if route.kind is RouteKind.CREDITS:
+            return self._credits(request, account)
+        mark = account.view[c.MARK]
+        response = self._inner.handle_request(request)
+        raw = _bodies.read(response)
+        for task in self._desk.seen(account, route, _http.answer_of(response, raw), mark):
+            self._driver.run(account, finish(account, task))
+        return response
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+    def _submit(
+        self, request: httpx.Request, route: Route, account: Account, key: str, options: CallOptions
+    ) -> httpx.Response:
+        desk, exchange = self._desk, Exchange()
+        body, resendable = _bodies.read_body(request, wanted=options.credits is None)
+        try:
+            quote = desk.price(account, route, options, body)
+        except UnknownPrice as unknown:
+            return desk.refused(request, unknown)
+        if quote is None:
+            return self._inner.handle_request(request)
+        hold = desk.hold(quote, options, resendable=resendable)
+
+        def send() -> Verdict:
+            if exchange.response is not None:
+                exchange.response.close()
+            exchange.response = exchange.raw = None
+            try:
+                exchange.response = self._inner.handle_request(request)
+                exchange.raw = _bodies.read(exchange.response)
+            except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
+                exchange.error = error
+                return _http.undelivered(error)
+            if _bodies.broken(exchange.response):
+                return Verdict(Outcome.UNKNOWN)
+            return desk.engine.verdict(route, _http.answer_of(exchange.response, exchange.raw))
+
+        try:
+            verdict = self._driver.run(account, call(account, hold), fetch=lambda: self._fetch(key), send=send)
+        except BaseException as error:
+            self._abandon(account, hold)
+            if exchange.response is not None:
+                exchange.response.close()
+            if isinstance(error, Refused):
+                return desk.refused(request, error)
+            raise
+        if exchange.error is not None:
+            raise exchange.error
+        response = exchange.response
+        assert response is not None  # noqa: S101 - sent, and no error
+        if verdict.outcome is Outcome.INSUFFICIENT and desk.on_refusal == "raise":
+            response.close()
+            raise desk.by_provider(account, hold, response, exchange.raw)
+        if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
+            self._finish_with(response, account, hold)
+        return response
+
+    def _finish_with(self, response: httpx.Response, account: Account, hold: Hold) -> None:
+        """Synchronous work holds its slot until its answer is closed."""
+        done = TaskSeen(hold.id, TaskState.SUCCEEDED)
+
+        def closed() -> None:
+            self._driver.run(account, finish(account, done))
+
+        _bodies.slot(response, closed)
+
+    def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
+        hold = self._desk.hold(Quote(0, 0), CallOptions(), resendable=False)
+        try:
+            dated = self._driver.run(account, claim_for_user(account, hold))
+            response = self._inner.handle_request(request)
+            raw = _bodies.read(response)
+            if dated:
+                reading = self._desk.fetched(_http.answer_of(response, raw)).reading
+                self._driver.run(account, adopt(account, hold, reading))
+        except BaseException:
+            self._abandon(account, hold)
+            raise
+        return response
+
+    def _abandon(self, account: Account, hold: Hold) -> None:
+        with contextlib.suppress(StoreError):  # what cannot be given back now comes back when its lease ends
+            self._driver.run(account, abandon(account, hold))
+
+    def _fetch(self, key: str) -> Fetched:
+        """Ask for the balance, over the same way the calls take."""
+        engine = self._desk.engine
+        asked = engine.provider.credits_request()
+        request = _http.credits_request(asked, engine.provider.authorize(key), engine.policy.credits_timeout)
+        try:
+            response = self._inner.handle_request(request)
+            try:
+                raw = _bodies.read_credits(response)
+            finally:
+                response.close()
+        except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
+            return Fetched(None, type(error).__name__)
+        return self._desk.fetched(_http.answer_of(response, raw))
+
+    def __repr__(self) -> str:
+        return f"GuardTransport({self._desk.engine.provider!r}, {self._inner!r})"
+
+
+class AsyncGuardTransport(httpx.AsyncBaseTransport):
+    """Guards every paid call of an ``httpx.AsyncClient``, on asyncio and on trio. Since 0.1.
+
+    What the guard has nothing to do with passes untouched, and responses reach the caller as *inner* gave them. May be
+    shared between tasks, and between clients.
+
+    Args:
+        guard: Decides; several transports may share one.
+        inner: Sends. Closed with this transport. By default a new ``httpx.AsyncHTTPTransport``.
+        on_refusal: As for `GuardTransport`.
+
+    Raises:
+        Refused: From a request, if the call must not be sent.
+        StoreError: From a request, if the store fails.
+    """
+
+    def __init__(
+        self, guard: _AsyncGuard, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
+    ) -> None:
+        self._desk = Desk(guard.engine, on_refusal)
+        self._driver = guard.driver
+        self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass one request on, guarded where it needs to be."""
+        options = _http.options_of(request)
+        routed = None if options.skip else self._desk.route(request)
+        if routed is None:
+            return await self._inner.handle_async_request(request)
+        route, account, key = routed
+        if route.kind is RouteKind.SUBMIT:
+            return await self._submit(request, route, account, key, options)
+        if route.kind is RouteKind.CREDITS:
+            return await self._credits(request, account)
+        mark = account.view[c.MARK]
+        response = await self._inner.handle_async_request(request)
+        raw = await _bodies.aread(response)
+        for task in self._desk.seen(account, route, _http.answer_of(response, raw), mark):
+            await self._driver.run(account, finish(account, task))
+        return response
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+    async def _submit(
+        self, request: httpx.Request, route: Route, account: Account, key: str, options: CallOptions
+    ) -> httpx.Response:
+        desk, exchange = self._desk, Exchange()
+        body, resendable = await _bodies.aread_body(request, wanted=options.credits is None)
+        try:
+            quote = desk.price(account, route, options, body)
+        except UnknownPrice as unknown:
+            return desk.refused(request, unknown)
+        if quote is None:
+            return await self._inner.handle_async_request(request)
+        hold = desk.hold(quote, options, resendable=resendable)
+
+        async def send() -> Verdict:
+            if exchange.response is not None:
+                await exchange.response.aclose()
+            exchange.response = exchange.raw = None
+            try:
+                exchange.response = await self._inner.handle_async_request(request)
+                exchange.raw = await _bodies.aread(exchange.response)
+            except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
+                exchange.error = error
+                return _http.undelivered(error)
+            if _bodies.broken(exchange.response):
+                return Verdict(Outcome.UNKNOWN)
+            return desk.engine.verdict(route, _http.answer_of(exchange.response, exchange.raw))
+
+        try:
+            verdict = await self._driver.run(account, call(account, hold), fetch=lambda: self._fetch(key), send=send)
+        except BaseException as error:
+            await self._abandon(account, hold, exchange.response)
+            if isinstance(error, Refused):
+                return desk.refused(request, error)
+            raise
+        if exchange.error is not None:
+            raise exchange.error
+        response = exchange.response
+        assert response is not None  # noqa: S101 - sent, and no error
+        if verdict.outcome is Outcome.INSUFFICIENT and desk.on_refusal == "raise":
+            await response.aclose()
+            raise desk.by_provider(account, hold, response, exchange.raw)
+        if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
+            self._finish_with(response, account, hold)
+        return response
+
+    def _finish_with(self, response: httpx.Response, account: Account, hold: Hold) -> None:
+        """Synchronous work holds its slot until its answer is closed."""
+        done = TaskSeen(hold.id, TaskState.SUCCEEDED)
+
+        async def closed() -> None:
+            with anyio.CancelScope(shield=True):
+                await self._driver.run(account, finish(account, done))
+
+        _bodies.aslot(response, closed)
+
+    async def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
+        hold = self._desk.hold(Quote(0, 0), CallOptions(), resendable=False)
+        try:
+            dated = await self._driver.run(account, claim_for_user(account, hold))
+            response = await self._inner.handle_async_request(request)
+            raw = await _bodies.aread(response)
+            if dated:
+                reading = self._desk.fetched(_http.answer_of(response, raw)).reading
+                await self._driver.run(account, adopt(account, hold, reading))
+        except BaseException:
+            await self._abandon(account, hold, None)
+            raise
+        return response
+
+    async def _abandon(self, account: Account, hold: Hold, response: httpx.Response | None) -> None:
+        with anyio.CancelScope(shield=True):
+            with contextlib.suppress(StoreError):  # what cannot be given back now comes back when its lease ends
+                await self._driver.run(account, abandon(account, hold))
+            if response is not None:
+                await response.aclose()
+
+    async def _fetch(self, key: str) -> Fetched:
+        """Ask for the balance, over the same way the calls take."""
+        engine = self._desk.engine
+        asked = engine.provider.credits_request()
+        request = _http.credits_request(asked, engine.provider.authorize(key), engine.policy.credits_timeout)
+        try:
+            with anyio.fail_after(engine.policy.credits_timeout):
+                response = await self._inner.handle_async_request(request)
+                try:
+                    raw = await _bodies.aread_credits(response)
+                finally:
+                    await response.aclose()
+        except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
+            return Fetched(None, type(error).__name__)
+        return self._desk.fetched(_http.answer_of(response, raw))
+
+    def __repr__(self) -> str:
+        return f"AsyncGuardTransport({self._desk.engine.provider!r}, {self._inner!r})"
