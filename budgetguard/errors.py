@@ -119,7 +119,9 @@ class InsufficientCredits(Refused):
         shortfall = max(0, needed - available)
         said = f"{account} needs {needed} credits for this call and has {available} free"
         if by_provider:
-            said = f"{account} was refused {needed} credits by the provider itself; our last figure was {available} free"
+            said = (
+                f"{account} was refused {needed} credits by the provider itself; our last figure was {available} free"
+            )
         parts = [f"balance {balance}, read {_age(age)}"]
         if held:
             parts.append(f"{held} held for calls under way")
@@ -191,8 +193,8 @@ class QueueFull(Refused):
 
     def __init__(self, *, account: str, waiting: int, max_waiting: int, retry_after: float = 1.0) -> None:
         super().__init__(
-            f"{waiting} calls already wait for a slot of {account}, as many as Policy(max_waiting={max_waiting}) allows. "
-            "Send fewer at once, or raise max_waiting.",
+            f"{waiting} calls already wait for a slot of {account}, as many as Policy(max_waiting={max_waiting}) "
+            "allows. Send fewer at once, or raise max_waiting.",
             account=account,
             waiting=waiting,
             max_waiting=max_waiting,

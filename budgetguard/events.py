@@ -1,8 +1,8 @@
 """What happened, as frozen facts.
 
-An observer is any callable that takes one event. It is called in the thread or task in which the thing happened, after it
-happened, so it must be quick; what it raises is logged once and never stops a request. Nothing is built when nobody listens.
-No event holds an API key. All of them may be shared between threads.
+An observer is any callable that takes one event. It is called in the thread or task in which the thing happened, after
+it happened, so it must be quick; what it raises is logged once and never stops a request. Nothing is built when nobody
+listens. No event holds an API key. All of them may be shared between threads.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Admitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Queued(Event):
-    """A call joined the line. *reason* is ``slots``, ``credits`` or ``line`` (others wait already); *place* starts at 1."""
+    """A call joined the line.
+
+    *reason* is ``slots``, ``credits`` or ``line`` (others wait already); *place* counts from 1.
+    """
 
     reservation: str
     credits: int
@@ -85,7 +88,10 @@ class RefusedCall(Event):
 
 @dataclass(frozen=True, slots=True)
 class RefusedByProvider(Event):
-    """The provider refused a call the guard had let through. *outcome* as in `Outcome`; *resent* if it goes back in line."""
+    """The provider refused a call the guard had let through.
+
+    *outcome* is as in `Outcome`; *resent* tells whether the call goes back into the line.
+    """
 
     reservation: str
     outcome: str
@@ -207,4 +213,4 @@ class Paused(Event):
 
 
 Observer: TypeAlias = Callable[[Event], None]
-"""What is told of events."""
+"""What is told of events: any callable of one `Event`. Since 0.1."""

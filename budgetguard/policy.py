@@ -96,7 +96,12 @@ class Policy:
         value = getattr(self, name)
         if value is None and "None" in str(type(self).__annotations__[name]):
             return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9 or (not zero and value == 0):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 <= value <= 1e9
+            or (not zero and value == 0)
+        ):
             raise SettingError(name, value, f"give seconds, {'0 or more' if zero else 'more than 0'}, at most 1e9")
 
     def _count(self, name: str, hint: str = "give a whole number, 0 or more") -> None:
@@ -105,7 +110,5 @@ class Policy:
             raise SettingError(name, value, hint)
 
     def __repr__(self) -> str:
-        changed = [
-            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default
-        ]
+        changed = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
         return f"Policy({', '.join(changed)})"
