@@ -12,6 +12,7 @@ from budgetguard._core.account import Account
 from budgetguard._core.settlement import finish
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard.engine import Engine
 from budgetguard.errors import SettingError
 from budgetguard.events import Observer
@@ -111,6 +112,7 @@ class Guard(_Base):
         super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "transact")
         self._store = chosen
         self.driver = BlockingDriver(chosen, self.engine.tell)
+        self.heartbeat = Heartbeat(self.driver, self.policy.lease)
 
     def transport(self, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise") -> GuardTransport:
         """Make a transport for an ``httpx.Client``. See `GuardTransport`. Since 0.1."""
@@ -199,6 +201,7 @@ class AsyncGuard(_Base):
         super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "atransact")
         self._store = chosen
         self.driver = ConcurrentDriver(chosen, self.engine.tell)
+        self.heartbeat = Heartbeat(BlockingDriver(chosen, self.engine.tell), self.policy.lease)
 
     def transport(
         self, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"

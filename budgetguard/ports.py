@@ -230,8 +230,11 @@ class Store(Protocol):
         ...
 
 
-class AsyncStore(Protocol):
-    """The same for ``async`` callers; a store may offer both. Since 0.1."""
+class AsyncStore(Store, Protocol):
+    """A store for ``async`` callers. Since 0.1.
+
+    It has the blocking methods too: leases are renewed from a thread, so that a busy event loop does not lose them.
+    """
 
     async def atransact(self, account: str, transaction: Transaction) -> Transacted:
         """See `Store.transact`."""
@@ -239,10 +242,6 @@ class AsyncStore(Protocol):
 
     async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """See `Store.load`."""
-        ...
-
-    def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
-        """See `Store.watch`."""
         ...
 
     async def aclose(self) -> None:

@@ -22,6 +22,7 @@ from budgetguard._core.steps import Fetched
 from budgetguard._desk import Desk, Exchange, OnRefusal
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard._http import CallOptions
 from budgetguard.engine import Engine
 from budgetguard.errors import Refused, StoreError, UnknownPrice
@@ -35,6 +36,8 @@ class _Guard(Protocol):
     def engine(self) -> Engine: ...
     @property
     def driver(self) -> BlockingDriver: ...
+    @property
+    def heartbeat(self) -> Heartbeat: ...
 
 
 class _AsyncGuard(Protocol):
@@ -42,6 +45,8 @@ class _AsyncGuard(Protocol):
     def engine(self) -> Engine: ...
     @property
     def driver(self) -> ConcurrentDriver: ...
+    @property
+    def heartbeat(self) -> Heartbeat: ...
 
 
 class GuardTransport(httpx.BaseTransport):
@@ -66,6 +71,7 @@ class GuardTransport(httpx.BaseTransport):
     ) -> None:
         self._desk = Desk(guard.engine, on_refusal)
         self._driver = guard.driver
+        self._heartbeat = guard.heartbeat
         self._inner = httpx.HTTPTransport() if inner is None else inner
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -102,6 +108,7 @@ class GuardTransport(httpx.BaseTransport):
         if quote is None:
             return self._inner.handle_request(request)
         hold = desk.hold(quote, options, resendable=resendable)
+        self._heartbeat.watch(account, hold)
 
         def send() -> Verdict:
             if exchange.response is not None:
@@ -126,6 +133,8 @@ class GuardTransport(httpx.BaseTransport):
             if isinstance(error, Refused):
                 return desk.refused(request, error)
             raise
+        finally:
+            self._heartbeat.forget(hold)
         if exchange.error is not None:
             raise exchange.error
         response = exchange.response
@@ -204,6 +213,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._desk = Desk(guard.engine, on_refusal)
         self._driver = guard.driver
+        self._heartbeat = guard.heartbeat
         self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -240,6 +250,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         if quote is None:
             return await self._inner.handle_async_request(request)
         hold = desk.hold(quote, options, resendable=resendable)
+        self._heartbeat.watch(account, hold)
 
         async def send() -> Verdict:
             if exchange.response is not None:
@@ -262,6 +273,8 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             if isinstance(error, Refused):
                 return desk.refused(request, error)
             raise
+        finally:
+            self._heartbeat.forget(hold)
         if exchange.error is not None:
             raise exchange.error
         response = exchange.response

@@ -1,0 +1,63 @@
+"""Keeps the leases of calls under way alive, from a thread of its own, so that a busy event loop does not lose them."""
+
+from __future__ import annotations
+
+import threading
+
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.settlement import renew
+from budgetguard._drivers.blocking import BlockingDriver
+from budgetguard.errors import StoreError
+
+__all__ = ["Heartbeat"]
+
+
+class Heartbeat:
+    """Renews the lease of every call that is being sent, three times a lease. Safe to share between threads.
+
+    The thread is there only while there are calls, and it never keeps a process from ending.
+    """
+
+    def __init__(self, driver: BlockingDriver, lease: float) -> None:
+        self._driver = driver
+        self._seconds = lease / 3
+        self._calls: dict[Hold, Account] = {}
+        self._lock = threading.Lock()
+        self._running = False
+
+    def watch(self, account: Account, hold: Hold) -> None:
+        """Begin to renew a call's lease."""
+        self._calls[hold] = account
+        if not self._running:
+            with self._lock:
+                if not self._running:
+                    self._running = True
+                    threading.Thread(target=self._beat, name="budgetguard-heartbeat", daemon=True).start()
+
+    def forget(self, hold: Hold) -> None:
+        """End it. Harmless if there is none."""
+        self._calls.pop(hold, None)
+
+    def beat(self) -> None:
+        """Renew every lease once."""
+        for hold, account in list(self._calls.items()):
+            if not hold.sent:
+                continue  # in line: its flow keeps the lease itself
+            try:
+                self._driver.run(account, renew(account, hold))
+            except StoreError:
+                # The next beat tries again; if none succeeds, the lease ends, which is safe.
+                continue
+
+    def _beat(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(self._seconds)
+            with self._lock:
+                if not self._calls:
+                    self._running = False
+                    return
+            self.beat()
+
+    def __repr__(self) -> str:
+        return f"Heartbeat({len(self._calls)} calls, every {self._seconds:.1f} s)"
