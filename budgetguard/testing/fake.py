@@ -8,11 +8,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
 
 from budgetguard.errors import SettingError, UnknownPrice
-from budgetguard.model import Route, RouteKind
-from budgetguard.ports import Provider
+from budgetguard.model import Quote, Route, RouteKind
 from budgetguard.testing.callbacks import Callbacks
 from budgetguard.testing.clock import Clock, SystemClock
 from budgetguard.testing.exchange import Flow, Reply, Request
@@ -27,10 +26,18 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 
-__all__ = ["FakeProvider", "Handler"]
+__all__ = ["FakeProvider", "Handler", "PriceList"]
 
 Handler = Callable[[Request], Reply]
 On = Literal["submit", "credits", "poll", "list", "cancel", "any"]
+
+
+class PriceList(Protocol):
+    """What a fake needs of the library's own adapter. Since 0.1."""
+
+    def quote(self, route: Route, body: Any) -> Quote:
+        """Price a call, or raise `UnknownPrice`. Since 0.1."""
+        ...
 
 
 class FakeProvider(ABC):
@@ -115,7 +122,7 @@ class FakeProvider(ABC):
             stages=self.stages,
         )
         self._keys = None if keys is None else (keys,) if isinstance(keys, str) else tuple(keys)
-        self._adapter: Provider | None = None
+        self._prices: PriceList | None = None
         self.charge = charge
         self.default_price = default_price
         self.latency = latency
@@ -336,10 +343,10 @@ class FakeProvider(ABC):
         if self.charge is not None:
             return self.charge
         try:
-            if self._adapter is None:
-                self._adapter = self._make_adapter()
-            return self._adapter.quote(Route(RouteKind.SUBMIT, path), body).credits
-        except (UnknownPrice, ImportError):  # The adapters may not be there yet.
+            if self._prices is None:
+                self._prices = self._make_price_list()
+            return self._prices.quote(Route(RouteKind.SUBMIT, path), body).credits
+        except UnknownPrice:
             return self.default_price
 
     def _date(self, at: float) -> float:
@@ -347,8 +354,8 @@ class FakeProvider(ABC):
         return self._epoch + at
 
     @abstractmethod
-    def _make_adapter(self) -> Provider:
-        """Build the adapter whose price list is used."""
+    def _make_price_list(self) -> PriceList:
+        """Build the adapter whose prices are used where no charge is given."""
 
     @abstractmethod
     def _route(self, request: Request) -> tuple[RouteKind | None, Handler]:

@@ -9,14 +9,14 @@ from email.utils import formatdate
 from typing import Any, Literal, Unpack
 
 from budgetguard.model import RouteKind
-from budgetguard.ports import Provider
+from budgetguard.providers.vidu import Vidu
 from budgetguard.testing.callbacks import Letter, is_loopback, sign
 from budgetguard.testing.exchange import Reply, Request, json_reply
-from budgetguard.testing.fake import FakeProvider, Handler
+from budgetguard.testing.fake import FakeProvider, Handler, PriceList
 from budgetguard.testing.journal import Fact
 from budgetguard.testing.settings import Settings
 from budgetguard.testing.task import AccountState, FakeTask, Mode, Phase, Refusal
-from budgetguard.testing.vidu_tables import FAMILIES, PATHS, REFUSALS, REQUIRED, SYNCHRONOUS
+from budgetguard.testing.vidu_tables import PATHS, REFUSALS, REQUIRED, SOLUTIONS, SYNCHRONOUS
 
 __all__ = ["FakeVidu"]
 
@@ -94,6 +94,7 @@ class FakeVidu(FakeProvider):
 
     def _route(self, request: Request) -> tuple[RouteKind | None, Handler]:
         parts = request.path.removeprefix(_PREFIX).rstrip("/").split("/")
+        path = "/".join(parts)
         kind: RouteKind | None = None
         handler: Handler = self._not_found
         if not request.path.startswith(_PREFIX):
@@ -105,10 +106,12 @@ class FakeVidu(FakeProvider):
                 kind, handler = RouteKind.LIST, self._list
             case "GET", ["tasks", task_id, "creations"]:
                 kind, handler = RouteKind.POLL, lambda request: self._poll(request, task_id)
+            case "GET", [*names, task_id] if "/".join(names) in SOLUTIONS:
+                kind, handler = RouteKind.POLL, lambda request: self._poll(request, task_id)
             case "POST", ["tasks", task_id, "cancel"]:
                 kind, handler = RouteKind.CANCEL, lambda request: self._cancel(request, task_id)
-            case "POST", [head, *_] if "/".join(parts) in PATHS or head in FAMILIES:
-                kind, handler = RouteKind.SUBMIT, lambda request: self._submit(request, "/".join(parts))
+            case "POST", _ if path in PATHS or path.startswith(SOLUTIONS):
+                kind, handler = RouteKind.SUBMIT, lambda request: self._submit(request, path)
             case _:
                 pass
         return kind, lambda request: self._unauthorized(request) or handler(request)
@@ -355,7 +358,8 @@ class FakeVidu(FakeProvider):
         url = task.extra.get("callback")
         if not url or not is_loopback(url):
             return
-        key, phase = task.extra["key"], Phase(what)
+        del what
+        key, phase = task.extra["key"], task.phase
         body = json_reply(self._shown(task, phase)).body
 
         def headers() -> Mapping[str, str]:
@@ -373,9 +377,7 @@ class FakeVidu(FakeProvider):
 
         self.callbacks.send(Letter(task.id, url, body, headers, last=phase.ended))
 
-    def _make_adapter(self) -> Provider:
-        from budgetguard.providers import Vidu  # noqa: PLC0415 - only where no charge is given
-
+    def _make_price_list(self) -> PriceList:
         return Vidu()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["FAMILIES", "PATHS", "REFUSALS", "REQUIRED", "SYNCHRONOUS"]
+__all__ = ["PATHS", "REFUSALS", "REQUIRED", "SOLUTIONS", "SYNCHRONOUS"]
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "text2video": ("model", "prompt"),
@@ -34,9 +34,9 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 """Each generation endpoint and the fields it cannot do without."""
 
 PATHS = frozenset(REQUIRED)
-FAMILIES = frozenset({"ad-one-click", "one-click", "trending-replicate"})
+SOLUTIONS = ("ad-one-click", "one-click/mv", "trending-replicate")
 """Endpoints with paths below them, such as ``ad-one-click/{id}/edit``."""
-SYNCHRONOUS = frozenset({"audio-clone"})
+SYNCHRONOUS = frozenset({"audio-clone", "img2video-prompt-recommendation"})
 """Endpoints that answer with the result: charged, but no task that runs."""
 
 _FIELD = "invalid field: prompt"
