@@ -1,0 +1,1 @@
+"""What the guard costs, beside something measured in the same run."""
