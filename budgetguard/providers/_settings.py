@@ -1,0 +1,91 @@
+"""Checks of the settings that adapters share. Each raises `SettingError`, and none shows a secret in it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from budgetguard.errors import SettingError
+
+__all__ = ["api_key", "header_text", "lease", "limit", "origin", "slots"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin(name: str, value: Any, *, path: str = "") -> str:
+    """Check an address and give its origin: lower-case, without the scheme's own port.
+
+    Args:
+        name: The setting, for the message.
+        value: What the user gave.
+        path: A path that may follow; it is dropped.
+    """
+    right = "give an http(s) origin such as 'https://api.example.com', without user, query or fragment"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise SettingError(name, value if isinstance(value, str) else type(value).__name__, right)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise SettingError(name, _without_user(value), right) from None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc or "\\" in value:
+        raise SettingError(name, _without_user(value), right)
+    if "?" in value or "#" in value:
+        # What follows may be a token.
+        raise SettingError(name, value.partition("?")[0].partition("#")[0] + "...", right)
+    if parts.path.rstrip("/") not in ("", path):
+        raise SettingError(name, value, f"{right}; of paths only {path!r} may follow" if path else f"{right} or path")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
+    return f"{parts.scheme}://{host}{shown}"
+
+
+def _without_user(value: str) -> str:
+    return f"...@{value.rpartition('@')[2]}" if "@" in value else value
+
+
+def limit(name: str, value: Any) -> int | None:
+    """Check a limit on concurrency: ``None``, or a whole number above 0."""
+    if value is None:
+        return None
+    return _whole(name, value, 1)
+
+
+def slots(name: str, value: Any) -> int:
+    """Check a number of slots, 0 or more."""
+    return _whole(name, value, 0)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 10**9:
+        raise SettingError(name, value, f"give a whole number, {least} or more")
+    return value
+
+
+def lease(name: str, value: Any) -> float:
+    """Check a duration in seconds, above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e9:
+        raise SettingError(name, value, "give seconds, more than 0, at most 1e9")
+    return float(value)
+
+
+def header_text(name: str, value: Any) -> str:
+    """Check the value of a header: printable ASCII, not empty, no space at either end."""
+    if (
+        not isinstance(value, str)
+        or not value
+        or not value.isascii()
+        or not value.isprintable()
+        or value.strip() != value
+    ):
+        raise SettingError(name, value, "give printable ASCII text without line breaks")
+    return value
+
+
+def api_key(value: Any) -> str:
+    """Check a key; the message never shows it."""
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise SettingError(
+            "api_key", "(hidden)", "give the key as printable ASCII text without spaces or line breaks, and not empty"
+        )
+    return value
