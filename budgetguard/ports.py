@@ -159,7 +159,7 @@ class Transaction:
         floor: What a counter must not be below afterwards.
         expect: What a counter must be beforehand.
         within: How many microseconds ago, at most, the time in a counter may lie; a counter that is 0 never is.
-        put: Records to write.
+        put: Records to write. One that exists already must be named in *drop* too; otherwise nothing happens.
         drop: Records to remove, with the value each must have; if one is gone or differs, nothing happens.
         wake: Whether those who wait for this account should look again.
     """

@@ -1,6 +1,6 @@
 """What is kept of one call, and how it is written down.
 
-A record is one short line of text, the same in every store: its fields, separated by a character no id can hold. The
+A record is one short line of text, the same in every store: its fields, in order. The
 key of an open call is ``r:<reservation>``, of an accepted one ``t:<task>``. A record that changes state is dropped and
 put anew, and dropping names the old text, so of two that try to end the same call only one succeeds.
 """
@@ -8,6 +8,8 @@ put anew, and dropping names the old text, so of two that try to end the same ca
 from __future__ import annotations
 
 import enum
+
+from budgetguard.errors import StoreError
 
 __all__ = ["Record", "Stage", "call_key", "task_key"]
 
@@ -71,8 +73,8 @@ class Record:
         """Write it down."""
         return (
             f"{self.stage}{_SEPARATOR}{self.id}{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
-            f"{_SEPARATOR}{self.slack}{_SEPARATOR}{self.tag}{_SEPARATOR}{self.credits_tag}{_SEPARATOR}{self.task_id}"
-            f"{_SEPARATOR}{self.task_lease}"
+            f"{_SEPARATOR}{self.slack}{_SEPARATOR}{self.tag}{_SEPARATOR}{self.credits_tag}{_SEPARATOR}{self.task_lease}"
+            f"{_SEPARATOR}{self.task_id}"
         ).encode()
 
     @classmethod
@@ -80,23 +82,25 @@ class Record:
         """Read it back.
 
         Raises:
-            ValueError: If this is no record.
+            StoreError: If this is no record.
         """
-        stage, id_, credits_, slots, pool, slack, tag, credits_tag, task_id, task_lease = text.decode().split(
-            _SEPARATOR
-        )
-        return cls(
-            id_,
-            Stage(stage),
-            int(credits_),
-            int(slots),
-            pool,
-            int(slack),
-            int(tag),
-            int(credits_tag),
-            task_id,
-            float(task_lease),
-        )
+        try:
+            # The task's id comes from the provider and may hold anything, so it stands last.
+            stage, name, held, slots, pool, slack, tag, credits_tag, lease, task_id = text.decode().split(_SEPARATOR, 9)
+            return cls(
+                name,
+                Stage(stage),
+                int(held),
+                int(slots),
+                pool,
+                int(slack),
+                int(tag),
+                int(credits_tag),
+                task_id,
+                float(lease),
+            )
+        except ValueError as error:
+            raise StoreError("The store holds a record that this version cannot read.") from error
 
     def moved(self, stage: Stage, **changes: int | str) -> Record:
         """Copy it into another stage."""

@@ -132,15 +132,21 @@ def finish(account: Account, task: TaskSeen) -> Flow[bool]:
 
 def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> Flow[None]:
     charge = record.credits if verdict.charge is None else verdict.charge
-    late = False
+    task_id, late = verdict.task_id or "", False
     while True:
         view = account.view
-        transaction, after = account.books.accept(view, record, charge, verdict.task_id or "", late=late)
+        transaction, after = account.books.accept(view, record, charge, task_id, late=late)
         done = yield from account.transact(transaction)
         if done.applied:
             break
-        # Either the generation moved, or the lease ended and the record is gone.
-        late = late or all(done.counters.get(name, 0) == value for name, value in transaction.expect.items())
+        if any(done.counters.get(name, 0) != value for name, value in transaction.expect.items()):
+            continue
+        # No generation moved: the lease ended and the record is gone, or the task is known already.
+        loaded = yield from Load(account.name, (record.key, after.key))
+        account.look(loaded.counters, loaded.now)
+        late = late or record.key not in loaded.records
+        if after.key in loaded.records:
+            task_id = f"{task_id} {hold.id}"
     hold.record = after
     if account.listening:
         now, reported = done.now / MICROS, verdict.charge is not None

@@ -58,7 +58,6 @@ class MemoryStore:
             for key in transaction.drop:
                 _drop(books, key)
             for key, put in transaction.put.items():
-                _drop(books, key)
                 _put(books, key, put.value, None if put.lease is None else now + int(put.lease * 1_000_000))
             done = Transacted(applied=True, counters=counters.copy(), now=now)
             watchers = books.watchers if transaction.wake else ()
@@ -132,7 +131,7 @@ def _allowed(books: _Books, transaction: Transaction, now: int) -> bool:
         record = records.get(key)
         if record is None or record[0] != text:
             return False
-    return True
+    return all(key not in records or key in transaction.drop for key in transaction.put)
 
 
 def _put(books: _Books, key: str, value: bytes, due: int | None) -> None:
