@@ -177,6 +177,11 @@ class FakeProvider(ABC):
         """Most tasks running at once."""
         return self.account.look().limit
 
+    @property
+    def key_count(self) -> int | None:
+        """How many keys are accepted; ``None`` for any."""
+        return None if self._keys is None else len(self._keys)
+
     # What testers change -------------------------------------------------------------------------------------------
 
     def set_limit(self, limit: int | None) -> None:
