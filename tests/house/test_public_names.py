@@ -14,6 +14,30 @@ import pytest
 from tests.house.source import PACKAGE, assert_none, modules
 
 PUBLIC: dict[str, set[str]] = {
+    "budgetguard": {
+        "AsyncGuard",
+        "AsyncGuardTransport",
+        "BudgetGuardError",
+        "CreditsUnavailable",
+        "Guard",
+        "GuardTransport",
+        "InsufficientCredits",
+        "InsufficientSlots",
+        "Policy",
+        "PoolState",
+        "ProviderError",
+        "QueueFull",
+        "QueueTimeout",
+        "Quote",
+        "ReadingError",
+        "Refused",
+        "SettingError",
+        "State",
+        "StoreError",
+        "TaskState",
+        "UnknownPrice",
+        "__version__",
+    },
     "budgetguard.errors": {
         "BudgetGuardError",
         "CreditsUnavailable",
@@ -48,6 +72,7 @@ PUBLIC: dict[str, set[str]] = {
         "StrangerSeen",
         "TaskEnded",
     },
+    "budgetguard.instruments": {"LogObserver"},
     "budgetguard.model": {
         "Balance",
         "Capacity",
@@ -75,6 +100,8 @@ PUBLIC: dict[str, set[str]] = {
         "Transacted",
         "Transaction",
     },
+    "budgetguard.providers": {"UdioPro", "Vidu"},
+    "budgetguard.stores": {"MemoryStore"},
     "budgetguard.testing": {
         "AccountState",
         "Clock",
