@@ -146,14 +146,16 @@ def looks_small(response: httpx.Response) -> bool:
 
 def answer_of(response: httpx.Response, raw: bytes | None) -> Answer:
     """Show an answer to an adapter. *raw* is the body as it came, still encoded; ``None`` if it was not looked at."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = response.headers
     if raw is None:
         return Answer(response.status_code, headers)
-    try:
-        # A response of its own, so that decoding leaves the caller's untouched.
-        content = httpx.Response(response.status_code, headers=response.headers, content=raw).content
-    except httpx.DecodingError:
-        return Answer(response.status_code, headers)
+    content = raw
+    if "content-encoding" in headers:
+        try:
+            # A response of its own, so that decoding leaves the caller's untouched.
+            content = httpx.Response(response.status_code, headers=headers, content=raw).content
+        except httpx.DecodingError:
+            return Answer(response.status_code, headers)
     body = decode(content)
     text = "" if body is not None else content[:200].decode("utf-8", "replace")
     return Answer(response.status_code, headers, body, text)

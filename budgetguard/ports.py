@@ -31,7 +31,7 @@ class Answer:
 
     Attributes:
         status: The HTTP status.
-        headers: Headers with lower-case names.
+        headers: The headers, found by their lower-case names.
         body: The decoded JSON document; ``None`` where the answer held none that could be read.
         text: The first part of an answer that was not JSON, for messages.
     """
