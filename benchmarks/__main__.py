@@ -134,7 +134,8 @@ def compare(
     name: str, work: Callable[[], None], beside: str, floor: Callable[[], None], times: int, rounds: int
 ) -> Row:
     """Measure *work* and its yardstick in turns."""
-    seconds(work, times // 10 + 1), seconds(floor, times // 10 + 1)
+    seconds(work, times // 10 + 1)
+    seconds(floor, times // 10 + 1)
     pairs = [(seconds(work, times), seconds(floor, times)) for _ in range(rounds)]
     micros = statistics.median(mine for mine, _ in pairs) / times * 1e6
     return Row(name, beside, [mine / other for mine, other in pairs], micros)

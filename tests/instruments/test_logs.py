@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 
 from budgetguard import events
@@ -51,6 +53,8 @@ def test_every_event_can_be_written() -> None:
     observer = LogObserver()
     with structlog.testing.capture_logs() as lines:
         for kind in kinds:
-            values = {name: Reading(1) if name == "reading" else 0 for name in kind.__dataclass_fields__}
+            values: dict[str, Any] = {
+                name: Reading(1) if name == "reading" else 0 for name in kind.__dataclass_fields__
+            }
             observer(kind(**values))
     assert len(lines) == len(kinds)
