@@ -91,6 +91,7 @@ class Engine:
             settlement_lag=provider.settlement_lag,
             task_lease=provider.task_lease,
             seen=cachetools.LRUCache(_TASKS_MAX),
+            ended=cachetools.LRUCache(_TASKS_MAX),
             listening=bool(self.observers),
         )
         account.lock = threading.Lock()

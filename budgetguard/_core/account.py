@@ -20,7 +20,7 @@ from budgetguard._core.line import Line, Ticket
 from budgetguard._core.readings import Claim
 from budgetguard._core.records import Record, Stage, call_key
 from budgetguard._core.steps import Flow, Load, Transact
-from budgetguard.model import Quote
+from budgetguard.model import Quote, TaskSeen
 from budgetguard.policy import Policy
 from budgetguard.ports import Transacted, Transaction
 
@@ -82,6 +82,7 @@ class Account:
         "__weakref__",
         "_numbers",
         "books",
+        "ended",
         "lines",
         "listening",
         "lock",
@@ -104,6 +105,7 @@ class Account:
         settlement_lag: float = 0.0,
         task_lease: float = 3600.0,
         seen: MutableMapping[str, int] | None = None,
+        ended: MutableMapping[str, TaskSeen] | None = None,
         listening: bool = True,
     ) -> None:
         lag = settlement_lag if policy.settlement_lag is None else policy.settlement_lag
@@ -122,6 +124,8 @@ class Account:
         self.task_lease = task_lease if policy.task_lease is None else policy.task_lease
         self.seen: MutableMapping[str, int] = {} if seen is None else seen
         """Tasks seen running: the mark that was installed when the poll was sent."""
+        self.ended: MutableMapping[str, TaskSeen] = {} if ended is None else ended
+        """Tasks that were seen to end and are not known: a webhook may come before the answer that names the task."""
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)

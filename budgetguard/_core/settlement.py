@@ -64,6 +64,9 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         return
     if outcome is Outcome.ACCEPTED:
         yield from _accept(account, hold, record, verdict)
+        early = account.ended.pop(verdict.task_id or "", None)
+        if early is not None:
+            yield from finish(account, early)
         return
     yield from _release(account, hold, record)
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
@@ -108,6 +111,7 @@ def finish(account: Account, task: TaskSeen) -> Flow[bool]:
     account.look(loaded.counters, loaded.now)
     text = loaded.records.get(key)
     if text is None:
+        account.ended[task.task_id] = task
         return False
     record = Record.loads(text)
     seen_under = account.seen.pop(task.task_id, None)
