@@ -81,11 +81,16 @@ class Callbacks:
         self._open: set[str] = set()
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._busy = self._kicked = self._stopping = False
+        self._alive = self._busy = self._kicked = self._stopping = False
 
     def refuse(self, url: str, task_id: str) -> None:
         """Write down that an address is not on this machine and will not be called. Since 0.1."""
         self._account.journal.note(self._account.clock.monotonic(), Fact.CALLBACK_REFUSED, url, task_id=task_id)
+
+    def open(self) -> None:
+        """Send again after `close`. Since 0.1."""
+        with self._cond:
+            self._stopping = False
 
     def expect(self, task_id: str, *, ended: Callable[[], bool]) -> None:
         """Keep an eye on a task that has an address for callbacks. Since 0.1."""
@@ -98,6 +103,8 @@ class Callbacks:
     def send(self, letter: Letter) -> None:
         """Send a callback soon. Quick, so that it may be called under the account's lock. Since 0.1."""
         with self._cond:
+            if self._stopping:
+                return
             if self.reverse and not letter.last:
                 self._held.setdefault(letter.task_id, []).append(letter)
                 return
@@ -114,7 +121,7 @@ class Callbacks:
             return self._cond.wait_for(lambda: not self._letters and not self._busy, timeout)
 
     def close(self) -> None:
-        """Stop sending, and wait for the thread to end. What was not sent is forgotten. Since 0.1."""
+        """Stop sending, and wait for the thread to end. What was not sent is forgotten, until `open`. Since 0.1."""
         with self._cond:
             thread = self._thread
             self._stopping = True
@@ -128,8 +135,8 @@ class Callbacks:
     def _wake(self) -> None:
         self._kicked = True
         self._cond.notify_all()
-        if self._thread is None and (self._letters or self._open):
-            self._stopping = False
+        if not (self._alive or self._stopping) and (self._letters or self._open):
+            self._alive = True
             self._unsubscribe = self._account.clock.subscribe(self._moved)
             self._thread = threading.Thread(target=self._run, name="budgetguard-fake-callbacks", daemon=True)
             self._thread.start()
@@ -148,7 +155,7 @@ class Callbacks:
                     self._kicked = False
                     self._cond.notify_all()
                     if self._stopping or not (self._letters or self._open):
-                        self._thread = None
+                        self._alive = False
                         self._unsubscribe()
                         return
                     letter = self._letters.popleft() if self._letters else None
@@ -176,6 +183,6 @@ class Callbacks:
                 answer = client.post(letter.url, content=letter.body, headers=dict(letter.headers()))
                 if answer.is_success:
                     return
-            except httpx.HTTPError:
+            except (httpx.HTTPError, httpx.InvalidURL):
                 pass
             journal.note(clock.monotonic(), Fact.CALLBACK_FAILED, letter.url, task_id=letter.task_id)

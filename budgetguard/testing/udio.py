@@ -201,6 +201,8 @@ class FakeUdio(FakeProvider):
 
     def _accept(self, path: str, prefix: str, body: Mapping[str, Any], priced: Mapping[str, Any]) -> FakeTask | Refusal:
         callback = body.get("callback_url")
+        if callback:
+            self.callbacks.open()
         task = self.account.submit(
             f"{prefix}{next(self._ids):028x}",
             path,

@@ -16,6 +16,7 @@ from budgetguard.testing.fake import FakeProvider, Handler, PriceList
 from budgetguard.testing.journal import Fact
 from budgetguard.testing.settings import Settings
 from budgetguard.testing.task import AccountState, FakeTask, Mode, Phase, Refusal
+from budgetguard.testing.vidu_list import TaskQuery
 from budgetguard.testing.vidu_tables import PATHS, REFUSALS, REQUIRED, SOLUTIONS, SYNCHRONOUS
 
 __all__ = ["FakeVidu"]
@@ -154,6 +155,8 @@ class FakeVidu(FakeProvider):
                 return self._refuse(request, "BadRequest", message="the body is not a JSON object")
             return self._refuse(request, "FieldLacking", message=f"field is missing or empty: {lacking}")
         callback = body.get("callback_url")
+        if callback:
+            self.callbacks.open()
         task = self.account.submit(
             str(_FIRST_ID + next(self._ids)),
             path,
@@ -167,7 +170,7 @@ class FakeVidu(FakeProvider):
             return self._refuse(request, "CreditInsufficient")
         if not isinstance(task, FakeTask):
             return self._refuse(request, "QuotaExceeded")
-        if callback and is_loopback(callback):
+        if callback and is_loopback(str(callback)):
             self.callbacks.expect(task.id, ended=lambda: task.phase.ended)
         elif callback:
             self.callbacks.refuse(str(callback), task.id)
@@ -254,40 +257,11 @@ class FakeVidu(FakeProvider):
 
     def _list(self, request: Request) -> Reply:
         try:
-            page = int(request.field("pager.page", "paper.page") or 0)
-            size = int(request.field("pager.pagesz", "paper.pagesz") or 10)
-            start = int(request.field("pager.page_token", "paper.page_token") or page * size)
-            since = _moment(request.field("created_at.from"))
-            until = _moment(request.field("created_at.to"))
+            asked = TaskQuery.of(request, now=self.clock.time())
         except ValueError as error:
             return self._refuse(request, "FieldInvalid", message=f"invalid field: {error}")
-        if not 1 <= size <= 100 or start < 0:
-            return self._refuse(request, "FieldInvalid", message="invalid field: pager.pagesz")
-        wanted = {
-            name: set(_several(request.fields(name))) for name in ("task_ids", "states", "resolutions", "templates")
-        }
-        now = self.clock.time()
-        since = now - 7 * 86400 if since is None else since
-
-        def matches(task: FakeTask) -> bool:
-            has = {
-                "task_ids": task.id,
-                "states": _STATES.get(task.phase, "failed"),
-                "resolutions": task.body.get("resolution"),
-                "templates": task.body.get("template"),
-            }
-            created = self._date(task.submitted_at)
-            if created < since or (until is not None and created > until):
-                return False
-            return all(not values or has[name] in values for name, values in wanted.items())
-
-        found = [task for task in reversed(self.account.tasks()) if matches(task)]
-        following = start + size
-        document = {
-            "next_page_token": str(following) if following < len(found) else "",
-            "tasks": [self._listed(task) for task in found[start:following]],
-        }
-        return json_reply(document)
+        page, token = asked.page(self._listed(task) for task in reversed(self.account.tasks()))
+        return json_reply({"next_page_token": token, "tasks": page})
 
     def _listed(self, task: FakeTask) -> dict[str, Any]:
         body = task.body
@@ -355,7 +329,7 @@ class FakeVidu(FakeProvider):
     # Callbacks and prices ------------------------------------------------------------------------------------------
 
     def _changed(self, task: FakeTask, what: str, at: float) -> None:
-        url = task.extra.get("callback")
+        url = str(task.extra.get("callback") or "")
         if not url or not is_loopback(url):
             return
         del what
@@ -387,11 +361,3 @@ def _spread(amount: int, places: int) -> list[int]:
         return []
     share = amount // places
     return [amount - share * (places - 1)] + [share] * (places - 1)
-
-
-def _several(values: list[str]) -> list[str]:
-    return [part for value in values for part in value.split(",") if part]
-
-
-def _moment(value: str | None) -> float | None:
-    return None if not value else dt.datetime.fromisoformat(value).timestamp()

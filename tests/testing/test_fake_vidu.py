@@ -12,7 +12,7 @@ from budgetguard.errors import SettingError
 from budgetguard.model import Outcome, RouteKind, TaskState
 from budgetguard.ports import Answer
 from budgetguard.providers import Vidu
-from budgetguard.testing import FakeVidu, ManualClock
+from budgetguard.testing import FakeVidu, ManualClock, SystemClock
 from budgetguard.testing.vidu_tables import REFUSALS
 from tests.testing.listener import Listener
 
@@ -457,26 +457,52 @@ def test_the_last_callback_is_tried_again_when_nobody_takes_it(scene: Scene, lis
 
 @pytest.mark.parametrize("url", ["http://example.com/hook", "https://10.0.0.1/", "file:///etc/passwd", "http://[::"])
 def test_callbacks_never_leave_this_machine(scene: Scene, url: str) -> None:
-    before = threading.active_count()
     scene.task(callback_url=url)
-    assert threading.active_count() == before
+    assert senders() == []
     assert scene.fake.journal.count("callback_refused") == 1
+
+
+def test_callbacks_come_by_themselves_where_time_does(listener: Listener) -> None:
+    with FakeVidu(clock=SystemClock(speed=10), duration=0.5) as fake:
+        headers = {"Authorization": "Token k"}
+        with httpx.Client(transport=fake.transport(), base_url="http://fake", headers=headers) as client:
+            client.post(SUBMIT, json={**BODY, "callback_url": listener.url})
+        for thread in senders():
+            thread.join(5.0)
+    assert states(listener) == ["processing", "success"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://127.0.0.1:99999/", "http://127.0.0.1/\x00"])
+def test_a_callback_that_cannot_arrive_is_written_down_and_forgotten(scene: Scene, url: str) -> None:
+    with scene.fake:
+        scene.fake.callbacks.retries = 0
+        scene.task(callback_url=url)
+        scene.clock.advance(10)
+        scene.fake.callbacks.drain()
+    failed, refused = (scene.fake.journal.count(f"callback_{word}") for word in ("failed", "refused"))
+    assert (failed, refused) in ((2, 0), (0, 1))
+
+
+def senders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "budgetguard-fake-callbacks"]
 
 
 def test_the_thread_that_sends_callbacks_ends_with_the_last_task_or_with_the_fake(
     scene: Scene, listener: Listener
 ) -> None:
-    before = threading.active_count()
     scene.task(callback_url=listener.url)
+    assert len(senders()) == 1
     scene.fake.close()
-    assert threading.active_count() == before
+    assert senders() == []
+    scene.clock.advance(10)
+    assert scene.fake.state.running == 0
+    assert senders() == [], "the end of a task from before is not told any more"
     scene.task(callback_url=listener.url)
     scene.clock.advance(10)
     assert scene.fake.callbacks.drain()
-    for thread in threading.enumerate():
-        if thread.name == "budgetguard-fake-callbacks":
-            thread.join(5.0)
-    assert threading.active_count() == before
+    for thread in senders():
+        thread.join(5.0)
+    assert senders() == []
 
 
 # What the library's own adapter reads ---------------------------------------------------------------------------------
