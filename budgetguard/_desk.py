@@ -95,7 +95,8 @@ class Desk:
             if task.state.ended:
                 ended.append(task)
             else:
-                account.seen[task.task_id] = mark
+                with account.lock:
+                    account.seen[task.task_id] = mark
         return ended
 
     def fetched(self, answer: Answer) -> Fetched:

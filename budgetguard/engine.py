@@ -17,7 +17,7 @@ import cachetools
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
-from budgetguard._core.counters import MICROS, UNLIMITED, View
+from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.events import Event, Observer
 from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, State, TaskSeen, Verdict
@@ -42,8 +42,6 @@ class Engine:
         accounts: Mapping[str, Iterable[str]],
         fingerprint_key: bytes,
     ) -> None:
-        if len(fingerprint_key) > hashlib.blake2b.MAX_KEY_SIZE:
-            raise SettingError("fingerprint_key", "...", f"give at most {hashlib.blake2b.MAX_KEY_SIZE} bytes")
         self.provider = provider
         self.store = store
         self.policy = policy
@@ -114,7 +112,7 @@ class Engine:
             balance=view[c.BALANCE] if view.has_reading else None,
             credits_free=view[c.CREDITS] - self.policy.credits_headroom,
             credits_held=view.held,
-            pools={name: self._pool_state(account, view, name) for name in account.books.pools()},
+            pools={name: self._pool_state(account, view, name) for name in pool_names(view)},
             age=None if age is None else age / MICROS,
             paused=max(0, paused) / MICROS,
         )
@@ -201,11 +199,16 @@ def decode(raw: bytes) -> Any:
 
 
 def _named(provider: str, accounts: Mapping[str, Iterable[str]], fingerprint: Callable[[str], str]) -> dict[str, str]:
+    right = "give a mapping of account names to lists of API keys, each key under one name"
+    if not isinstance(accounts, Mapping):
+        raise SettingError("accounts", type(accounts).__name__, right)
     names: dict[str, str] = {}
     for name, keys in accounts.items():
-        if not name or isinstance(keys, str):
-            raise SettingError("accounts", name, "give a mapping of account names to lists of API keys")
+        if not isinstance(name, str) or not name or isinstance(keys, str) or not isinstance(keys, Iterable):
+            raise SettingError("accounts", name, right)
         for key in keys:
+            if not isinstance(key, str) or not key or fingerprint(key) in names:
+                raise SettingError(f"accounts[{name!r}]", "a list with something else, or a key named before", right)
             names[fingerprint(key)] = f"{provider}:{name}"
     return names
 

@@ -217,7 +217,7 @@ class QueueTimeout(Refused):
 
     def __init__(self, *, account: str, waited: float, place: int, retry_after: float = 1.0) -> None:
         super().__init__(
-            f"No slot of {account} came free in {waited:.1f} s (place {place} in line); the call was not sent. "
+            f"{account} could not take the call within {waited:.1f} s (place {place} in line); it was not sent. "
             "Allow it longer with Policy(max_wait=...) or the call's deadline, or send fewer at once.",
             account=account,
             waited=waited,

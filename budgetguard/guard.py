@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ from budgetguard.transport import AsyncGuardTransport, GuardTransport, OnRefusal
 __all__ = ["AsyncGuard", "Guard"]
 
 _FINGERPRINT_KEY = b"budgetguard account names"
+_KEY_MAX = hashlib.blake2b.MAX_KEY_SIZE
 
 
 class _Base:
@@ -40,14 +42,17 @@ class _Base:
         fingerprint_key: bytes | None,
         offers: str,
     ) -> None:
+        # A wrong value may be a key or hold a password, so a message names only its type.
         if isinstance(provider, type) or not hasattr(provider, "credits_request"):
-            raise SettingError("provider", provider, "give an adapter, for instance Guard(Vidu())")
+            raise SettingError("provider", _kind(provider), "give an adapter, for instance Guard(Vidu())")
         if policy is not None and not isinstance(policy, Policy):
-            raise SettingError("policy", policy, "give a Policy")
-        if not all(callable(observer) for observer in observers):
-            raise SettingError("observers", observers, "give a sequence of callables of one event")
-        if isinstance(store, str) or not hasattr(store, offers):
-            raise SettingError("store", store, f"give a store with {offers}(), for instance MemoryStore()")
+            raise SettingError("policy", _kind(policy), "give a Policy")
+        if not isinstance(observers, Sequence) or not all(callable(observer) for observer in observers):
+            raise SettingError("observers", _kind(observers), "give a sequence of callables of one event")
+        if isinstance(store, type) or not hasattr(store, offers):
+            raise SettingError("store", _kind(store), f"give a store with {offers}(), for instance MemoryStore()")
+        if fingerprint_key is not None and (not isinstance(fingerprint_key, bytes) or len(fingerprint_key) > _KEY_MAX):
+            raise SettingError("fingerprint_key", _kind(fingerprint_key), f"give at most {_KEY_MAX} bytes")
         self.policy = Policy() if policy is None else policy
         self.engine = Engine(
             provider,
@@ -240,6 +245,10 @@ class AsyncGuard(_Base):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _kind(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else type(value).__name__
 
 
 def _ended(state: TaskState | str) -> TaskState:

@@ -94,7 +94,7 @@ class Policy:
 
     def _number(self, name: str, *, zero: bool) -> None:
         value = getattr(self, name)
-        if value is None and "None" in str(type(self).__annotations__[name]):
+        if value is None and "None" in str(Policy.__annotations__[name]):
             return
         if (
             isinstance(value, bool)

@@ -159,6 +159,7 @@ class Transaction:
         floor: What a counter must not be below afterwards.
         expect: What a counter must be beforehand.
         within: How many microseconds ago, at most, the time in a counter may lie; a counter that is 0 never is.
+        stamp: Counters to set to the store's time.
         put: Records to write. One that exists already must be named in *drop* too; otherwise nothing happens.
         drop: Records to remove, with the value each must have; if one is gone or differs, nothing happens.
         wake: Whether those who wait for this account should look again.
@@ -168,6 +169,7 @@ class Transaction:
     floor: dict[str, int] = field(default_factory=dict)
     expect: dict[str, int] = field(default_factory=dict)
     within: dict[str, int] = field(default_factory=dict)
+    stamp: tuple[str, ...] = ()
     put: dict[str, Put] = field(default_factory=dict)
     drop: dict[str, bytes] = field(default_factory=dict)
     wake: bool = False

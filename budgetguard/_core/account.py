@@ -37,6 +37,7 @@ class Hold:
         "claim",
         "deadline",
         "id",
+        "joined",
         "number",
         "priority",
         "quote",
@@ -63,6 +64,8 @@ class Hold:
         self.ticket: Ticket | None = None
         self.claim: Claim | None = None
         """The right to ask for a reading, while it has it."""
+        self.joined: int | None = None
+        """When it joined the line, while it stands there."""
         self.sent = False
         self.started: int | None = None
         """When the flow first looked at the store's clock."""

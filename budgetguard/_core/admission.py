@@ -7,7 +7,6 @@ whether they ever will, then wait in line). Credits are taken on joining the lin
 
 from __future__ import annotations
 
-import enum
 from typing import NoReturn
 
 from budgetguard._core import counters as c
@@ -29,8 +28,9 @@ from budgetguard.events import Admitted, LowBalance, Queued, RefusedCall
 
 __all__ = ["admit", "leave"]
 
-_LOOKS_MAX = 3
-"""How often a call that cannot pay looks again while what is counted on top may hide credits it could have."""
+_LOOKS_MAX = 8
+"""How often a call that cannot pay looks again while what may be counted twice hides credits it could have. One that
+held its credits before looks until it knows: nobody is let through before it, so what is counted twice runs out."""
 
 
 def admit(account: Account, hold: Hold) -> Flow[None]:
@@ -43,11 +43,13 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
         if hold.number is None:
             hold.number = account.number()
         line = account.line(hold.quote.pool)
-        if hold.quote.slots and len(line):
-            yield from _queue(account, hold, line, "line")
-        elif not (yield from _take(account, hold, Stage.RESERVED)):
-            yield from _queue(account, hold, line, "slots")
-        yield from _sit_out(account, hold)
+        while True:
+            if hold.quote.slots and len(line):
+                yield from _queue(account, hold, line, "line")
+            elif not (yield from _take(account, hold, Stage.RESERVED)):
+                yield from _queue(account, hold, line, "slots")
+            if (yield from _sit_out(account, hold)):
+                break
     except Refused as refused:
         if account.listening:
             now = account.view.now / MICROS
@@ -60,124 +62,136 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
 
 def leave(account: Account, hold: Hold) -> Flow[None]:
     """Give the place in line up and pass the turn on. Twice is harmless."""
-    ticket, hold.ticket = hold.ticket, None
-    if ticket is None:
+    if hold.ticket is None:
         return
     line = account.line(hold.quote.pool)
-    was_head = line.head is ticket
-    line.leave(ticket)
+    line.leave(hold.ticket)
     head = line.head
-    if was_head and head is not None:
+    if head is not None:
         yield from Wake(head)
+    hold.ticket = None  # not before: a flow that is closed at the step above leaves again
 
 
 # -- taking ---------------------------------------------------------------------------------------------------------
 
 
+class _Search:
+    """One call's search for room: what it has looked at so far, and how old a reading it goes by."""
+
+    __slots__ = ("forced", "looks", "since", "within")
+
+    def __init__(self, account: Account) -> None:
+        self.within: int | None = micros(account.policy.max_age)
+        self.forced = False
+        """Whether it goes on without a reading, as the policy says."""
+        self.since: int | None = None
+        """From when on a reading is young enough to be refused by; set when the first one did not suffice."""
+        self.looks = 0
+
+    def too_old(self, view: View) -> bool:
+        """Tell whether the reading is what the call was turned back for."""
+        return self.within is not None and (view.age is None or view.age > self.within)
+
+    def young(self, account: Account, view: View) -> int | None:
+        """Tell since when a reading must have been asked for to refuse the call by it; ``None`` if this one was.
+
+        It must be young, or asked for on the call's behalf. How old it is by the time its answer has come does not
+        matter: a slow answer would never be young.
+        """
+        if self.since is None:
+            self.since = view.now - micros(account.policy.recheck_after)
+        return None if view.has_reading and view[c.READ_AT] >= self.since else self.since
+
+
 def _take(account: Account, hold: Hold, stage: Stage) -> Flow[bool]:
     """Take credits, and for a call that need not wait its slots. ``False`` if only slots are wanting."""
-    policy = account.policy
     record = account.record(hold, stage)
-    within: int | None = micros(policy.max_age)
-    forced = False
-    looks = 0
+    search = _Search(account)
     while True:
-        done = yield from account.transact(account.books.take(record, within=within, forced=forced))
+        done = yield from account.transact(account.books.take(record, within=search.within, forced=search.forced))
         if hold.started is None:
             hold.started = done.now
         if done.applied:
             hold.record = record
             return True
         view = View(done.counters, done.now)
-        if within is not None and (view.age is None or view.age > within):
-            within, forced = yield from _freshen(account, hold, view)
-            continue
-        if _lacks_credits(account, view, hold.quote.credits):
-            answer = yield from _recheck_credits(account, hold, view, looks)
-            if answer is _Recheck.WAIT:
+        if search.too_old(view):
+            yield from _freshen(account, hold, view, search)
+        elif hold.quote.credits and view[c.CREDITS] - hold.quote.credits < account.books.credits_headroom:
+            if (yield from _recheck_credits(account, hold, view, search, view[c.CREDITS])):
                 return False
-            looks += 1
-            within = micros(policy.max_stale)
-            forced = answer is _Recheck.UNSEEN
-            continue
-        if stage is Stage.WAITING:
-            continue  # the counters moved between the refusal and the look
-        if (yield from _can_ever_fit(account, hold, view)):
+        elif stage is Stage.RESERVED and (yield from _can_ever_fit(account, hold, view, search)):
             return False
 
 
-def _freshen(account: Account, hold: Hold, view: View) -> Flow[tuple[int | None, bool]]:
-    """The reading is too old: get a newer one, or say how old a one will do, and whether to admit unseen."""
+def _freshen(account: Account, hold: Hold, view: View, search: _Search) -> Flow[None]:
+    """The reading is too old: get a newer one, or settle how old a one will do, and whether to admit unseen."""
     policy = account.policy
     usable = view.age is not None and view.age <= micros(policy.max_stale)
     look = yield from look_again(account, hold, view.now - micros(policy.max_age), wait=not usable)
-    if look is Look.LATE:
+    search.within = micros(policy.max_stale)
+    if look is Look.FRESH:
+        # The answer itself may have taken longer than readings keep.
+        search.within += account.view.age or 0
+    elif look is Look.LATE:
         _too_late(account, hold)
-    if look is not Look.FAILING:
-        return micros(policy.max_stale), False
-    age = account.view.age
-    if age is not None and age <= micros(policy.stale_if_error):
-        return micros(policy.stale_if_error), False
-    _unreadable(account)
-    return None, True
-
-
-def _lacks_credits(account: Account, view: View, needed: int) -> bool:
-    return needed > 0 and view[c.CREDITS] - needed < account.books.credits_headroom
-
-
-class _Recheck(enum.Enum):
-    """What a call that cannot pay does next."""
-
-    AGAIN = enum.auto()
-    """Try on the newer reading."""
-    WAIT = enum.auto()
-    """Wait in line: open calls may give back what is missing."""
-    UNSEEN = enum.auto()
-    """Go on without a reading, as the policy says."""
-
-
-def _recheck_credits(account: Account, hold: Hold, view: View, looks: int) -> Flow[_Recheck]:
-    """Refuse, unless a newer reading, or slack of open calls, may still help."""
-    policy, needed = account.policy, hold.quote.credits
-    missing = needed + account.books.credits_headroom - view[c.CREDITS]
-    old = view.age is None or view.age > micros(policy.recheck_after)
-    doubtful = not account.books.lag and looks < _LOOKS_MAX and missing <= view[c.CREDITS_DOUBT]
-    if old or doubtful:
-        since = view[c.READ_AT] + 1 if doubtful and not old else view.now - micros(policy.recheck_after)
-        look = yield from look_again(account, hold, since)
-        if look is Look.LATE:
-            _too_late(account, hold)
-        if look is Look.FAILING:
+    elif look is Look.FAILING:
+        age = account.view.age
+        search.within = micros(policy.stale_if_error)
+        if age is None or age > search.within:
             _unreadable(account)
-            return _Recheck.UNSEEN
-        return _Recheck.AGAIN
-    if missing <= view[c.SLACK] and needed + account.books.credits_headroom <= view[c.BALANCE]:
-        return _Recheck.WAIT
-    _refuse_credits(account, needed, view, view[c.CREDITS])
+            search.within, search.forced = None, True
 
 
-def _can_ever_fit(account: Account, hold: Hold, view: View) -> Flow[bool]:
-    """Tell whether waiting can give the call its slots; ``False`` if a newer reading should be tried first.
+def _recheck_credits(account: Account, hold: Hold, view: View, search: _Search, free: int) -> Flow[bool]:
+    """Refuse a call that cannot pay from *free* credits, unless a newer reading or slack may still help.
+
+    Returns:
+        ``False`` to try again; ``True`` to wait in line for slack.
+    """
+    needed, headroom = hold.quote.credits, account.books.credits_headroom
+    missing = needed + headroom - free
+    patient = search.looks < _LOOKS_MAX or hold.record is not None
+    doubtful = not account.books.lag and patient and missing <= view[c.CREDITS_DOUBT]
+    since = search.young(account, view)
+    if since is not None or doubtful:
+        search.looks += 1
+        yield from _look(account, hold, search, view[c.READ_AT] + 1 if since is None else since)
+        return False
+    if missing <= view[c.SLACK] and needed + headroom <= view[c.BALANCE]:
+        return True
+    _refuse_credits(account, needed, view, free)
+
+
+def _can_ever_fit(account: Account, hold: Hold, view: View, search: _Search) -> Flow[bool]:
+    """Tell whether waiting can give the call its slots; ``False`` to try again first.
 
     Raises:
         InsufficientSlots: If it never will.
     """
     pool = account.books.pool(hold.quote.pool)
     limit = view[pool.limit] - account.books.slots_headroom
-    if hold.quote.slots <= limit:
+    if not hold.quote.slots or hold.quote.slots <= limit:
         return True
-    if view.age is not None and view.age <= micros(account.policy.recheck_after):
+    since = search.young(account, view)
+    if since is None:
         raise InsufficientSlots(
             account=account.name, needed=hold.quote.slots, limit=max(0, limit), pool=hold.quote.pool
         )
-    look = yield from look_again(account, hold, view.now - micros(account.policy.recheck_after))
-    if look is Look.LATE:
-        _too_late(account, hold)
-    if look is Look.FAILING:
-        _unreadable(account)
-        return True
+    yield from _look(account, hold, search, since)
     return False
+
+
+def _look(account: Account, hold: Hold, search: _Search, since: int) -> Flow[None]:
+    """Before a refusal, get a reading asked for at *since* or later."""
+    look = yield from look_again(account, hold, since)
+    if look is Look.FRESH:
+        search.within = micros(account.policy.max_stale) + (account.view.age or 0)
+    elif look is Look.LATE:
+        _too_late(account, hold)
+    elif look is Look.FAILING:
+        _unreadable(account)
+        search.within, search.forced = None, True
 
 
 # -- the line -------------------------------------------------------------------------------------------------------
@@ -190,6 +204,7 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         raise QueueFull(account=account.name, waiting=len(line), max_waiting=policy.max_waiting)
     hold.ticket = ticket = Ticket(hold.priority, hold.number or 0)
     line.join(ticket)
+    hold.joined = account.view.now
     paid = (yield from _take(account, hold, Stage.WAITING)) if hold.quote.credits or hold.quote.slots else True
     if account.listening:
         place, now = line.place(ticket), account.view.now / MICROS
@@ -216,28 +231,32 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         bounds = [bound for bound in (nap, left, policy.lease / 3) if bound is not None]
         yield from Wait(ticket, min(bounds))
     yield from leave(account, hold)
+    hold.joined = None
 
 
 def _take_slots(account: Account, hold: Hold) -> Flow[bool]:
     """At the head of the line: take the slots, if the credits are still good. ``False`` if there are none yet."""
-    within: int | None = micros(account.policy.max_age)
-    forced = False
+    search = _Search(account)
+    pool = account.books.pool(hold.quote.pool)
     while True:
         record = hold.record
         if record is None:
             return False
-        done = yield from account.transact(account.books.take_slots(record, within=within, forced=forced))
+        transaction = account.books.take_slots(record, within=search.within, forced=search.forced)
+        done = yield from account.transact(transaction)
         view = View(done.counters, done.now)
         if done.applied:
             hold.record = record.moved(Stage.RESERVED)
             return True
-        if within is not None and (view.age is None or view.age > within):
-            within, forced = yield from _freshen(account, hold, view)
-        elif hold.quote.credits and view[c.CREDITS] < account.books.credits_headroom:
-            forced = yield from _recheck_hold(account, hold, view)
-        elif view[account.books.pool(hold.quote.pool).slots] - hold.quote.slots >= account.books.slots_headroom:
+        if search.too_old(view):
+            yield from _freshen(account, hold, view, search)
+        elif hold.quote.credits and view[c.CREDITS] < account.books.credits_headroom and not search.forced:
+            # Somebody else spent what was held.
+            if (yield from _recheck_credits(account, hold, view, search, view[c.CREDITS] + hold.quote.credits)):
+                return False
+        elif search.forced or view[pool.slots] - hold.quote.slots >= account.books.slots_headroom:
             yield from _restore(account, hold)
-        elif (yield from _can_ever_fit(account, hold, view)):
+        elif (yield from _can_ever_fit(account, hold, view, search)):
             return False
 
 
@@ -246,24 +265,6 @@ def _restore(account: Account, hold: Hold) -> Flow[None]:
     hold.record = None
     if not (yield from _take(account, hold, Stage.WAITING)):
         _refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])
-
-
-def _recheck_hold(account: Account, hold: Hold, view: View) -> Flow[bool]:
-    """The credits held in line are not covered any more: somebody else spent them. Look again, then refuse.
-
-    Returns:
-        Whether to go on without a reading, as the policy says.
-    """
-    needed = hold.quote.credits
-    if view.age is not None and view.age <= micros(account.policy.recheck_after):
-        _refuse_credits(account, needed, view, view[c.CREDITS] + needed)
-    look = yield from look_again(account, hold, view.now - micros(account.policy.recheck_after))
-    if look is Look.LATE:
-        _too_late(account, hold)
-    if look is Look.FAILING:
-        _unreadable(account)
-        return True
-    return False
 
 
 def _next_look(account: Account, hold: Hold) -> Flow[float]:
@@ -278,12 +279,13 @@ def _next_look(account: Account, hold: Hold) -> Flow[float]:
                 return 0.0
             return (due - view.now) / MICROS
         return (max(view[c.CLAIM], view[c.BACKOFF]) - view.now) / MICROS
-    old_at = max(view[c.READ_AT] + micros(policy.max_age), view[c.BACKOFF], view[c.CLAIM])
+    floor = view[c.ASKED_AT] + micros(policy.min_interval)
+    old_at = max(view[c.READ_AT] + micros(policy.max_age), floor, view[c.BACKOFF], view[c.CLAIM])
     return max(0.001, (old_at - view.now) / MICROS)
 
 
-def _sit_out(account: Account, hold: Hold) -> Flow[None]:
-    """Wait until the account's pause is over, keeping the hold alive."""
+def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
+    """Wait until the account's pause is over, keeping the hold alive; ``False`` if it was lost meanwhile."""
     renewed = account.view.now
     while account.view[c.PAUSE] > account.view.now:
         view = account.view
@@ -293,8 +295,12 @@ def _sit_out(account: Account, hold: Hold) -> Flow[None]:
         yield from pause_for(account, hold, (view[c.PAUSE] - view.now) / MICROS)
         yield from account.load()
         if hold.record is not None and account.view.now - renewed > micros(account.policy.lease / 4):
-            yield from account.transact(account.books.renew(hold.record))
-            renewed = account.view.now
+            done = yield from account.transact(account.books.renew(hold.record))
+            if not done.applied:
+                hold.record = None
+                return False
+            renewed = done.now
+    return True
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ __all__ = [
     "View",
     "closed_at",
     "micros",
+    "pool_names",
     "tagged",
 ]
 
@@ -50,7 +51,7 @@ CREDITS = "credits"
 BALANCE = "balance"
 """Credits the installed reading reported."""
 READ_AT = "read_at"
-"""When the installed reading was asked for; 0 when there is none, 1 when it is known to be wrong."""
+"""When the installed reading was asked for; 0 when there is none, or it is known to be wrong."""
 SLACK = "slack"
 """Credits of open calls that may come back when their charge is known."""
 CREDITS_GENERATION = "cgen"
@@ -140,6 +141,11 @@ class View:
     def doubt(self, pool: Pool) -> int:
         """Slots that a new reading may show to be free."""
         return 0 if self[pool.own] else self[pool.doubts[0]] + self[pool.doubts[1]]
+
+
+def pool_names(view: View) -> list[str]:
+    """List the pools an account has counters of; a single one is named ``""``."""
+    return sorted(name[len("limit:") :] for name in view.counters if name == "limit" or name.startswith("limit:"))
 
 
 def micros(seconds: float) -> int:

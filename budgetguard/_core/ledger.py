@@ -54,6 +54,9 @@ from budgetguard.ports import Put, Transaction
 
 __all__ = ["Books"]
 
+_GENERATIONS = (c.GENERATION, c.MARK, c.CREDITS_GENERATION, c.CREDITS_BASE)
+"""What must not have moved while an ending was worked out."""
+
 
 class Books(Readings):
     """The rule, for one account. Holds no amounts; those are in the store."""
@@ -92,7 +95,7 @@ class Books(Readings):
         """Give the head of the line its slots, if its credits still are there."""
         pool = self.pool(record.pool)
         after = record.moved(Stage.RESERVED)
-        floor = {pool.slots: self.slots_headroom}
+        floor = {pool.slots: self.slots_headroom} if record.slots else {}
         if record.credits:
             floor[c.CREDITS] = self.credits_headroom
         return Transaction(
@@ -124,50 +127,82 @@ class Books(Readings):
     # -- endings ----------------------------------------------------------------------------------------------------
 
     def accept(
-        self, view: View, record: Record, charge: int, task_id: str, *, late: bool = False
+        self,
+        view: View,
+        record: Record,
+        charge: int,
+        task_id: str,
+        *,
+        late: bool = False,
+        lost: Record | None = None,
     ) -> tuple[Transaction, Record]:
         """Tag a call that the provider took, at its *charge* (its price, where none was told).
 
-        *late*: its lease had ended meanwhile and the record is gone. It is counted anew, on top of what the end of the
-        lease counted, until the next reading.
+        *late*: its lease had ended meanwhile and its record is gone. What the end of the lease left of it, *lost*, is
+        moved to this generation; what was left of it no more is counted anew, until the next reading.
         """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
-        pool = self.pool(record.pool)
+        charge = record.credits if self.at_completion else charge
         add: dict[str, int] = {}
-        held = 0 if late else record.credits
-        if self.at_completion:
-            charge = record.credits
-            if late:
-                add[c.CREDITS] = -charge
-        else:
-            add[c.CREDITS] = held - charge
-            add[tagged(bucket)] = charge
-        if record.slack and not late and not self.at_completion:
-            add[c.SLACK] = -record.slack
         if record.slots:
-            if late:
-                add[pool.slots] = -record.slots
-            else:
-                add[pool.open] = -record.slots
-            add[pool.running] = record.slots
-            add[pool.tags[generation & 1]] = record.slots
+            self._accept_slots(add, view, record, late=late, lost=lost)
+        self._accept_credits(add, view, record, charge, late=late, lost=lost)
         after = record.moved(Stage.ACCEPTED, credits=charge, task_id=task_id, tag=generation, credits_tag=bucket)
+        before = lost if late else record
         return (
             Transaction(
                 add=add,
-                expect={c.GENERATION: generation, c.CREDITS_GENERATION: bucket},
-                drop={} if late else {record.key: record.dumps()},
+                expect={name: view[name] for name in _GENERATIONS},
+                drop={} if before is None else {before.key: before.dumps()},
                 put={after.key: Put(after.dumps(), record.task_lease)},
-                wake=not late and held > charge,
+                wake=add.get(c.CREDITS, 0) > 0,
             ),
             after,
         )
+
+    def _accept_slots(
+        self, add: dict[str, int], view: View, record: Record, *, late: bool, lost: Record | None
+    ) -> None:
+        pool, slots = self.pool(record.pool), record.slots
+        tags = pool.tags[view[c.GENERATION] & 1]
+        add[tags] = slots
+        if not late:
+            add[pool.open] = -slots
+            add[pool.running] = slots
+        elif lost is None:
+            add[pool.slots] = -slots
+            add[pool.running] = slots
+        elif lost.tag >= view[c.MARK]:
+            old = pool.tags[lost.tag & 1]
+            add[old] = add.get(old, 0) - slots
+        elif not view[pool.own]:
+            add[pool.slots] = -slots
+
+    def _accept_credits(
+        self, add: dict[str, int], view: View, record: Record, charge: int, *, late: bool, lost: Record | None
+    ) -> None:
+        if self.at_completion:
+            if late and lost is None:
+                add[c.CREDITS] = -charge
+                add[c.SLACK] = record.slack
+            return
+        bucket = tagged(view[c.CREDITS_GENERATION])
+        add[bucket] = charge
+        add[c.CREDITS] = -charge
+        if not late:
+            add[c.CREDITS] = record.credits - charge
+            add[c.SLACK] = -record.slack
+        elif lost is not None and lost.credits_tag >= view[c.CREDITS_BASE]:
+            old = tagged(lost.credits_tag)
+            add[old] = add.get(old, 0) - record.credits
+            add[c.CREDITS] = record.credits - charge
 
     def expire(self, view: View, record: Record) -> Transaction:
         """End a lease.
 
         An open call is tagged at its full price: the next reading shows what became of it. A call in line was never
-        sent. Where a reading does not show slots, the slot of an open call is kept as long as a task could have it.
+        sent. What a reading does not show, a slot where the provider does not report them, or credits that are charged
+        at completion, is kept as long as a task could run.
         """
         if record.stage is Stage.WAITING:
             return self.release(record)
@@ -175,14 +210,17 @@ class Books(Readings):
             return self.finish(view, record, seen_under=None, expired=True)
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         pool = self.pool(record.pool)
-        add = {tagged(bucket): record.credits}
+        add: dict[str, int] = {}
         put: dict[str, Put] = {}
-        if record.slack:
-            add[c.SLACK] = -record.slack
+        if not self.at_completion:
+            add[tagged(bucket)] = record.credits
+            if record.slack:
+                add[c.SLACK] = -record.slack
         if record.slots:
             add[pool.open] = -record.slots
             add[pool.running] = record.slots
             add[pool.tags[generation & 1]] = record.slots
+        if record.slots or self.at_completion:
             lost = record.moved(Stage.LOST, tag=generation, credits_tag=bucket)
             put = {lost.key: Put(lost.dumps(), record.task_lease)}
         return Transaction(
@@ -208,22 +246,15 @@ class Books(Readings):
         *seen_under* is the mark that was installed when a poll was sent that showed the task running, the latest such.
         *charge* is what the answer says the task cost.
         """
-        generation, mark = view[c.GENERATION], view[c.MARK]
         pool = self.pool(record.pool)
         add: dict[str, int] = {}
         if record.slots:
-            self._finish_slots(
-                add, view, record, pool, seen=seen_under is not None and seen_under == mark, expired=expired
-            )
+            seen = seen_under is not None and seen_under == view[c.MARK]
+            self._finish_slots(add, view, record, pool, seen=seen, expired=expired)
         self._finish_credits(add, view, record, failed=failed, charge=charge)
         return Transaction(
             add=add,
-            expect={
-                c.GENERATION: generation,
-                c.MARK: mark,
-                c.CREDITS_GENERATION: view[c.CREDITS_GENERATION],
-                c.CREDITS_BASE: view[c.CREDITS_BASE],
-            },
+            expect={name: view[name] for name in _GENERATIONS},
             drop={record.key: record.dumps()},
             wake=True,
         )
@@ -248,7 +279,7 @@ class Books(Readings):
         elif record.tag >= mark:
             add[tag] = -slots
             add[pool.slots] = slots
-            if record.tag < generation:
+            if mark < generation:
                 add[doubt] = slots
         elif seen:
             add[pool.base] = slots
@@ -262,14 +293,14 @@ class Books(Readings):
         self, add: dict[str, int], view: View, record: Record, *, failed: bool, charge: int | None
     ) -> None:
         bucket = view[c.CREDITS_GENERATION]
-        if record.stage is Stage.LOST:
-            return
         if self.at_completion:
             charged = 0 if failed and self.refund_failed else record.credits if charge is None else charge
             add[c.CREDITS] = record.credits - charged
             add[tagged(bucket)] = charged
             if record.slack:
                 add[c.SLACK] = -record.slack
+            return
+        if record.stage is Stage.LOST:
             return
         charged = 0 if failed and self.refund_failed else record.credits if charge is None else charge
         if charged != record.credits and record.credits_tag >= view[c.CREDITS_BASE]:
@@ -285,4 +316,4 @@ class Books(Readings):
     def distrust(self, view: View) -> Transaction:
         """Say that the installed reading is wrong: nobody is admitted on it any more."""
         read_at = view[c.READ_AT]
-        return Transaction(add={c.READ_AT: 1 - read_at}, expect={c.READ_AT: read_at}, wake=True)
+        return Transaction(add={c.READ_AT: -read_at}, expect={c.READ_AT: read_at}, wake=True)

@@ -14,6 +14,10 @@ from typing import Protocol
 __all__ = ["Line", "Signal", "Ticket"]
 
 
+_SLACK = 64
+"""How many more tickets than those who wait may be kept."""
+
+
 class Signal(Protocol):
     """What a driver waits on."""
 
@@ -72,6 +76,10 @@ class Line:
             return False
         ticket.gone = True
         self._waiting -= 1
+        if len(self._heap) > 2 * self._waiting + _SLACK:
+            # Those who left behind a head that stays must not pile up.
+            self._heap = [other for other in self._heap if not other.gone]
+            heapq.heapify(self._heap)
         return True
 
     @property

@@ -65,24 +65,23 @@ class Readings:
             pool = self._pools[name] = Pool(name)
         return pool
 
-    def pools(self) -> list[str]:
-        """List the pools met so far."""
-        return list(self._pools)
-
     def claim(self, view: View, seconds: float) -> tuple[Transaction, Claim]:
-        """Claim the right to ask for a reading, for some seconds, and mark it."""
+        """Claim the right to ask for a reading, for some seconds, and mark it.
+
+        The store stamps the moment; whoever gets the claim sets its ``asked_at`` to that.
+        """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         add: dict[str, int] = {}
         if generation == view[c.MARK]:
             add[c.GENERATION] = 1
+        stamp: tuple[str, ...] = (c.ASKED_AT,)
         opened = view[closed_at(bucket)]
         crowded = bucket - view[c.CREDITS_BASE] >= RING - 2
         if (add if not self.lag else view.now - opened >= self.lag // 8) and not crowded:
             add[c.CREDITS_GENERATION] = 1
-            add[closed_at(bucket + 1)] = view.now - view[closed_at(bucket + 1)]
+            stamp = (c.ASKED_AT, closed_at(bucket + 1))
         claim = Claim(view.now + int(seconds * MICROS), generation + add.get(c.GENERATION, 0), view.now)
         add[c.CLAIM] = claim.until - view[c.CLAIM]
-        add[c.ASKED_AT] = view.now - view[c.ASKED_AT]
         expect = {
             c.CLAIM: view[c.CLAIM],
             c.ASKED_AT: view[c.ASKED_AT],
@@ -90,9 +89,8 @@ class Readings:
             c.MARK: view[c.MARK],
             c.CREDITS_GENERATION: bucket,
             c.CREDITS_BASE: view[c.CREDITS_BASE],
-            closed_at(bucket + 1): view[closed_at(bucket + 1)],
         }
-        return Transaction(add=add, expect=expect), claim
+        return Transaction(add=add, expect=expect, stamp=stamp), claim
 
     def unclaim(self, claim: Claim) -> Transaction:
         """Give the claim up: whoever asked will not install anything."""

@@ -11,7 +11,7 @@ import enum
 
 from budgetguard.errors import StoreError
 
-__all__ = ["Record", "Stage", "call_key", "task_key"]
+__all__ = ["Record", "Stage", "call_key", "clean", "task_key"]
 
 _SEPARATOR = "\x1f"
 
@@ -131,4 +131,9 @@ def call_key(reservation: str) -> str:
 
 def task_key(task_id: str) -> str:
     """Name the record of an accepted call."""
-    return f"t:{task_id}"
+    return f"t:{clean(task_id)}"
+
+
+def clean(task_id: str) -> str:
+    """Make a provider's id fit to be written down: JSON may hold characters that no encoding has."""
+    return task_id.encode("utf-8", "backslashreplace").decode()

@@ -7,6 +7,7 @@ among all processes. The others wait for it or go on, as their reading allows.
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
@@ -38,12 +39,16 @@ class Look(enum.Enum):
 
 
 def remaining(account: Account, hold: Hold, now: int) -> float | None:
-    """Count the seconds a call may still wait; ``None`` for without bound."""
-    bounds = [bound for bound in (account.policy.max_wait, hold.deadline) if bound is not None]
-    if not bounds:
-        return None
-    started = now if hold.started is None else hold.started
-    return min(bounds) - (now - started) / MICROS
+    """Count the seconds a call may still wait; ``None`` for without bound.
+
+    Its deadline counts from its start; the policy's longest wait only while it stands in line.
+    """
+    bounds = []
+    if hold.deadline is not None and hold.started is not None:
+        bounds.append(hold.deadline - (now - hold.started) / MICROS)
+    if account.policy.max_wait is not None and hold.joined is not None:
+        bounds.append(account.policy.max_wait - (now - hold.joined) / MICROS)
+    return min(bounds) if bounds else None
 
 
 def pause_for(account: Account, hold: Hold, seconds: float | None) -> Flow[bool]:
@@ -63,16 +68,20 @@ def look_again(account: Account, hold: Hold, since: int, *, wait: bool = True) -
 
     Without *wait*, neither somebody else's asking nor the floor between two readings is waited for.
     """
+    asked = False
     while True:
         view = account.view
         if view.has_reading and view[c.READ_AT] >= since:
             return Look.FRESH
         left = remaining(account, hold, view.now)
-        if left is not None and left <= 0:
+        late = left is not None and left <= 0
+        if late and asked:
             return Look.LATE
         if view[c.CLAIM] > view.now:
             if not wait:
                 return Look.BUSY
+            if late:
+                return Look.LATE
             yield from pause_for(account, hold, (view[c.CLAIM] - view.now) / MICROS)
             yield from account.load()
         elif view[c.BACKOFF] > view.now:
@@ -80,19 +89,24 @@ def look_again(account: Account, hold: Hold, since: int, *, wait: bool = True) -
         elif view[c.ASKED_AT] and view.now < view[c.ASKED_AT] + micros(account.policy.min_interval):
             if not wait:
                 return Look.BUSY
+            if late:
+                return Look.LATE
             until = view[c.ASKED_AT] + micros(account.policy.min_interval)
             yield from pause_for(account, hold, (until - view.now) / MICROS)
             yield from account.load()
         else:
+            asked = True
             yield from refresh(account, hold)
 
 
 def refresh(account: Account, hold: Hold) -> Flow[None]:
-    """Claim, expire what is due, ask, install. Whatever comes of it shows in the account's view."""
+    """Expire what is due, so that the reading settles it; claim, ask, install. What comes of it shows in the view."""
+    yield from expire_due(account)
+    if account.view[c.CLAIM] > account.view.now:
+        return
     claimed = yield from _claim(account, hold)
     if claimed is None:
         return
-    yield from expire_due(account)
     fetched = yield from Fetch(account.name)
     if fetched.reading is None:
         yield from _fail(account, claimed, fetched.why)
@@ -152,6 +166,7 @@ def _claim(account: Account, hold: Hold) -> Flow[Claim | None]:
     if not done.applied:
         hold.claim = None
         return None
+    hold.claim = claim = replace(claim, asked_at=done.now)
     return claim
 
 

@@ -10,7 +10,7 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import admit, leave
 from budgetguard._core.counters import MICROS, View, micros
-from budgetguard._core.records import Record, task_key
+from budgetguard._core.records import Record, Stage, clean, task_key
 from budgetguard._core.refreshing import adopt
 from budgetguard._core.steps import Flow, Load, Send, Tell
 from budgetguard.events import (
@@ -64,7 +64,7 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         return
     if outcome is Outcome.ACCEPTED:
         yield from _accept(account, hold, record, verdict)
-        early = account.ended.pop(verdict.task_id or "", None)
+        early = account.ended.pop(clean(verdict.task_id or ""), None)
         if early is not None:
             yield from finish(account, early)
         return
@@ -98,9 +98,10 @@ def abandon(account: Account, hold: Hold) -> Flow[None]:
 
 def renew(account: Account, hold: Hold) -> Flow[bool]:
     """Begin the lease of a call under way anew; ``False`` if it had ended already."""
-    if hold.record is None:
+    record = hold.record
+    if record is None or record.stage is Stage.ACCEPTED:
         return False
-    done = yield from account.transact(account.books.renew(hold.record))
+    done = yield from account.transact(account.books.renew(record))
     return done.applied
 
 
@@ -111,7 +112,7 @@ def finish(account: Account, task: TaskSeen) -> Flow[bool]:
     account.look(loaded.counters, loaded.now)
     text = loaded.records.get(key)
     if text is None:
-        account.ended[task.task_id] = task
+        account.ended[clean(task.task_id)] = task
         return False
     record = Record.loads(text)
     seen_under = account.seen.pop(task.task_id, None)
@@ -136,20 +137,22 @@ def finish(account: Account, task: TaskSeen) -> Flow[bool]:
 
 def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> Flow[None]:
     charge = record.credits if verdict.charge is None else verdict.charge
-    task_id, late = verdict.task_id or "", False
+    task_id, late, lost = clean(verdict.task_id or ""), False, None
     while True:
         view = account.view
-        transaction, after = account.books.accept(view, record, charge, task_id, late=late)
+        transaction, after = account.books.accept(view, record, charge, task_id, late=late, lost=lost)
         done = yield from account.transact(transaction)
         if done.applied:
             break
         if any(done.counters.get(name, 0) != value for name, value in transaction.expect.items()):
             continue
         # No generation moved: the lease ended and the record is gone, or the task is known already.
-        loaded = yield from Load(account.name, (record.key, after.key))
+        remains = task_key(record.id)
+        loaded = yield from Load(account.name, (record.key, remains, after.key))
         account.look(loaded.counters, loaded.now)
-        late = late or record.key not in loaded.records
-        if after.key in loaded.records:
+        late = record.key not in loaded.records
+        lost = Record.loads(loaded.records[remains]) if late and remains in loaded.records else None
+        if after.key in loaded.records and after.key != remains:
             task_id = f"{task_id} {hold.id}"
     hold.record = after
     if account.listening:

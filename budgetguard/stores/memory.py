@@ -55,6 +55,8 @@ class MemoryStore:
                 return Transacted(applied=False, counters=counters.copy(), now=now)
             for name, delta in transaction.add.items():
                 counters[name] = counters.get(name, 0) + delta
+            for name in transaction.stamp:
+                counters[name] = now
             for key in transaction.drop:
                 _drop(books, key)
             for key, put in transaction.put.items():
@@ -79,12 +81,16 @@ class MemoryStore:
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """See `budgetguard.ports.Store.watch`."""
         books = self._accounts.get(account) or self._open(account)
+
+        def watcher() -> None:
+            changed()
+
         with books.lock:
-            books.watchers = (*books.watchers, changed)
+            books.watchers = (*books.watchers, watcher)
 
         def unwatch() -> None:
             with books.lock:
-                books.watchers = tuple(other for other in books.watchers if other is not changed)
+                books.watchers = tuple(other for other in books.watchers if other is not watcher)
 
         return unwatch
 
