@@ -90,7 +90,7 @@ def vidu(
     except SettingError as error:
         raise typer.BadParameter(str(error)) from error
     fake.field = field
-    fake_command(fake, title="Vidu", adapter="Vidu", check="Token {key}' {url}/ent/v2/credits", host=host, port=port)
+    fake_command(fake, title="Vidu", adapter="Vidu", command="vidu", host=host, port=port)
 
 
 @app.command()
@@ -134,18 +134,17 @@ def udio(
     except SettingError as error:
         raise typer.BadParameter(str(error)) from error
     fake.style = style
-    check = "Bearer {key}' {url}/api/v2/credits"
-    fake_command(fake, title="Udio API pro", adapter="UdioPro", check=check, host=host, port=port)
+    fake_command(fake, title="Udio API pro", adapter="UdioPro", command="udio", host=host, port=port)
 
 
-def fake_command(fake: FakeProvider, *, title: str, adapter: str, check: str, host: str, port: int) -> None:
+def fake_command(fake: FakeProvider, *, title: str, adapter: str, command: str, host: str, port: int) -> None:
     """Run *fake* in the foreground: say where it is, and after Ctrl-C what it saw.
 
     Args:
         fake: The fake to run.
         title: What people call the provider.
         adapter: The class of ``budgetguard.providers`` that speaks to it.
-        check: The rest of the ``curl`` command that asks for the balance, with ``{key}`` and ``{url}`` to fill in.
+        command: What ``budgetguard status`` calls it.
         host: The address to listen on.
         port: The port; 0 takes a free one.
 
@@ -160,7 +159,8 @@ def fake_command(fake: FakeProvider, *, title: str, adapter: str, check: str, ho
         key = "demo" if fake.key_count is None else "YOUR_KEY"
         console.print(Panel(_welcome(fake, adapter, url), title=f"{title}, faked", expand=False))
         # Below the panel, where it can be copied in one piece.
-        console.print(f"curl -H 'Authorization: {check.format(key=key, url=url)}", markup=False, highlight=False)
+        told = f"{command.upper()}_API_KEY={key} budgetguard status {command} --base-url {url}"
+        console.print(told, markup=False, highlight=False)
 
     try:
         fake.run(host=host, port=port, started=started)

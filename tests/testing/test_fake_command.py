@@ -31,7 +31,7 @@ class Running:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.text += line
-            if line.startswith("curl"):
+            if "_API_KEY=" in line:
                 break
         found = re.search(r"http://127\.0\.0\.1:\d+", self.text)
         assert found, self.text
@@ -67,10 +67,20 @@ def test_the_help_names_what_can_be_set(command: str, env: dict[str, str]) -> No
 def test_a_fake_vidu_runs_until_interrupted_and_says_what_it_saw(running: Running) -> None:
     assert "50 credits, 2 slots, mode reject" in running.text
     assert "any key is accepted" in running.text
-    assert f"curl -H 'Authorization: Token demo' {running.url}/ent/v2/credits" in running.text
+    assert f"VIDU_API_KEY=demo budgetguard status vidu --base-url {running.url}" in running.text
     with httpx.Client(base_url=running.url, headers={"Authorization": "Token demo"}) as client:
         statuses = [client.post("/ent/v2/text2video", json={}).status_code for _ in range(3)]
     assert statuses == [200, 200, 400]
+    told = next(line for line in running.text.splitlines() if "_API_KEY=" in line)
+    status = subprocess.run(  # noqa: S602 - the line a person would copy
+        told.replace("budgetguard", f"{sys.executable} -c 'from budgetguard.cli import main; main()'"),
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert status.returncode == 0, status.stderr
+    assert "10" in status.stdout
     code, text = running.interrupt()
     assert code == 0, text
     for name, value in {"submits": "3", "accepted": "2", "refused credits": "1", "charged": "40"}.items():
