@@ -252,7 +252,13 @@ class Serving:
         self.stop()
 
     def start(self) -> str:
-        """Bind, start the thread, and return the address once the server answers. Since 0.1."""
+        """Bind, start the thread, and return the address once the server answers.
+
+        Raises:
+            OSError: If the port is taken, or the server does not start.
+
+        Since 0.1.
+        """
         if self._thread is not None:
             return self.url
         listening = threading.Event()
@@ -272,6 +278,9 @@ class Serving:
         self._thread = threading.Thread(target=work, name=f"budgetguard-fake-{sock.getsockname()[1]}", daemon=True)
         self._thread.start()
         listening.wait()
+        if not server.started:
+            self.stop()
+            raise OSError(f"the server of {self._fake!r} did not start; its thread has told why")
         return self.url
 
     def stop(self) -> None:
