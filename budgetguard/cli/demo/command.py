@@ -1,0 +1,77 @@
+"""``budgetguard demo``: the three runs one after the other, watched."""
+
+from __future__ import annotations
+
+import enum
+import os
+import random
+import sys
+import threading
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from budgetguard.cli.complaint import USAGE, complain
+from budgetguard.cli.demo.measure import promises
+from budgetguard.cli.demo.report import introduce, report
+from budgetguard.cli.demo.runs import Guarded, Run, Told, Unguarded
+from budgetguard.cli.demo.stage import scene
+from budgetguard.cli.demo.view import watch
+from budgetguard.errors import SettingError
+
+__all__ = ["demo"]
+
+
+class Way(enum.StrEnum):
+    """The ways into the guard that the demonstration knows."""
+
+    TRANSPORT = "transport"
+
+
+def demo(
+    *,
+    jobs: Annotated[int, typer.Option(min=6, max=500, metavar="N", help="Generations in the batch.")] = 60,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Repeat a scene; a new one without this.")] = None,
+    way: Annotated[Way, typer.Option(help="How the batch goes through the guard.")] = Way.TRANSPORT,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
+) -> None:
+    """Watch a batch run against a made-up provider: with the guard, with an all-knowing semaphore, and without."""
+    del way  # There is one so far.
+    console = Console()
+    chosen = random.SystemRandom().randrange(1, 10_000) if seed is None else seed
+    played = scene(jobs, chosen)
+    introduce(console, played)
+    runs: list[Run] = [Guarded(played), Told(played), Unguarded(played)]
+    try:
+        with watch(console, runs, plain=plain or not console.is_terminal):
+            _play(runs)
+    except SettingError as error:
+        complain(str(error), USAGE)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        sys.stdout.flush()
+        os._exit(130)  # The batch's threads would see their jobs through first.
+    figures = [run.figures for run in runs if run.figures is not None]
+    held = promises(figures[0], figures[1])
+    report(console, figures, held)
+    if not all(promise.kept for promise in held):
+        raise typer.Exit(1)
+
+
+def _play(runs: list[Run]) -> None:
+    """Play the runs in a thread that a Ctrl-C need not wait for."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for run in runs:
+                run.play()
+        except BaseException as error:  # noqa: BLE001 - raised again in the other thread
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name="budgetguard-demo", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
