@@ -1,0 +1,236 @@
+"""``budgetguard status``: ask a provider how an account stands, once, and show it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from budgetguard import _bodies, _http
+from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain
+from budgetguard.errors import ReadingError, SettingError
+from budgetguard.model import Balance, Capacity, Package, Reading
+from budgetguard.ports import Provider
+from budgetguard.providers.udio import UdioPro
+from budgetguard.providers.vidu import Vidu
+
+__all__ = ["app"]
+
+_TIMEOUT = 10.0
+_JSON = """\
+[bold]JSON[/bold]: one object, whose fields stay. [cyan]provider[/cyan], [cyan]base_url[/cyan], [cyan]unit[/cyan]; \
+[cyan]credits[/cyan]: what can be spent; [cyan]limit[/cyan], [cyan]running[/cyan] (with what waits at the provider), \
+[cyan]free[/cyan]: slots, null where nobody says; [cyan]balances[/cyan]: by type of credit, each with type, credits, \
+limit, running, queued; [cyan]packages[/cyan]: each with id, name, type, credits, credits_bought, limit, valid_from, \
+valid_to (dates as the provider writes them).
+
+[bold]Exit codes[/bold]: 0 fine · 1 fewer than --min-credits · 2 no key, or a wrong setting · 3 the provider could not \
+be asked, or its answer cannot be used."""
+
+
+def _examples(name: str) -> str:
+    variable = f"{name.upper()}_API_KEY"
+    return f"""\
+[bold]Examples[/bold]
+
+{variable}=... budgetguard status {name}
+
+budgetguard status {name} --key-env MY_KEY --json
+
+budgetguard status {name} --min-credits 500 || echo 'time to top up'
+
+{_JSON}"""
+
+
+app = typer.Typer(
+    help="Show the balance, the slots and the packages of an account.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog="Example: [bold]budgetguard status vidu[/bold] (with the key in VIDU_API_KEY)",
+)
+
+_BaseUrl = Annotated[str, typer.Option(metavar="URL", help="The provider's address.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_MinCredits = Annotated[int | None, typer.Option(min=0, metavar="N", help="Exit with 1 if there are fewer credits.")]
+_KeyEnv = Annotated[str, typer.Option(metavar="NAME", help="The environment variable that holds the API key.")]
+
+
+@app.command(epilog=_examples("vidu"))
+def vidu(
+    *,
+    key_env: _KeyEnv = "VIDU_API_KEY",
+    base_url: _BaseUrl = "https://api.vidu.com",
+    min_credits: _MinCredits = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Show a Vidu account. Accounts of mainland China: --base-url https://api.vidu.cn."""
+    _status(_made(lambda: Vidu(base_url=base_url)), key_env, min_credits, as_json=as_json)
+
+
+@app.command(epilog=_examples("udio"))
+def udio(
+    *,
+    key_env: _KeyEnv = "UDIO_API_KEY",
+    base_url: _BaseUrl = "https://udioapi.pro",
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most tasks at once, which Udio does not tell.")
+    ] = None,
+    min_credits: _MinCredits = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Show a Udio account. Udio tells its credits only: neither running tasks nor packages."""
+    _status(_made(lambda: UdioPro(base_url=base_url, concurrency=concurrency)), key_env, min_credits, as_json=as_json)
+
+
+def _made(make: Any) -> Provider:
+    try:
+        provider: Provider = make()
+        return provider
+    except SettingError as error:
+        complain(str(error), USAGE)
+
+
+def _status(provider: Provider, key_env: str, min_credits: int | None, *, as_json: bool) -> None:
+    key = os.environ.get(key_env, "").strip()
+    if not key:
+        complain(
+            f"No key: set {key_env} to the API key, or name the variable that holds it with --key-env NAME.", USAGE
+        )
+    reading = _read(provider, key)
+    if as_json:
+        typer.echo(json.dumps(_document(provider, reading), indent=2, ensure_ascii=False))
+    else:
+        _show(provider, reading)
+    if min_credits is not None and reading.credits < min_credits:
+        complain(f"{reading.credits} {provider.unit} are fewer than --min-credits {min_credits}.", BELOW)
+
+
+def _read(provider: Provider, key: str) -> Reading:
+    origin = provider.origins[0]
+    try:
+        request = _http.credits_request(provider.credits_request(detail=True), provider.authorize(key), _TIMEOUT)
+    except SettingError as error:
+        complain(str(error), USAGE)
+    try:
+        with httpx.Client(follow_redirects=False) as client:
+            response = client.send(request, stream=True)
+            try:
+                raw = _bodies.read_credits(response)
+            finally:
+                response.close()
+        if response.is_redirect:
+            complain(
+                f"{origin} answered with a redirect (HTTP {response.status_code}), which is not followed.", UNUSABLE
+            )
+        return provider.reading(_http.answer_of(response, raw))
+    except httpx.TimeoutException:
+        complain(f"{origin} did not answer within {_TIMEOUT:g} s.", UNUSABLE)
+    except httpx.TransportError as error:
+        # What the error says is about the connection, but who knows what a proxy puts into it: its kind is enough.
+        complain(f"{origin} cannot be reached ({type(error).__name__}). Check the connection and --base-url.", UNUSABLE)
+    except ReadingError as error:
+        complain(str(error).replace(key, "***"), UNUSABLE)
+
+
+def _slots(reading: Reading) -> Capacity:
+    return reading.pools.get("", Capacity())
+
+
+def _free(slots: Capacity) -> int | None:
+    return None if slots.limit is None or slots.running is None else max(0, slots.limit - slots.running)
+
+
+def _document(provider: Provider, reading: Reading) -> dict[str, Any]:
+    slots = _slots(reading)
+    return {
+        "provider": provider.name,
+        "base_url": provider.origins[0],
+        "unit": provider.unit,
+        "credits": reading.credits,
+        "limit": slots.limit,
+        "running": slots.running,
+        "free": _free(slots),
+        "balances": [
+            {
+                "type": balance.type,
+                "credits": balance.credits,
+                "limit": balance.limit,
+                "running": balance.running,
+                "queued": balance.queued,
+            }
+            for balance in reading.balances
+        ],
+        "packages": [
+            {
+                "id": package.id,
+                "name": package.name,
+                "type": package.type,
+                "credits": package.credits,
+                "credits_bought": package.credits_bought,
+                "limit": package.limit,
+                "valid_from": package.valid_from,
+                "valid_to": package.valid_to,
+            }
+            for package in reading.packages
+        ],
+    }
+
+
+# -- for people -----------------------------------------------------------------------------------------------------
+
+
+def _show(provider: Provider, reading: Reading) -> None:
+    console = Console(highlight=False)
+    slots = _slots(reading)
+    console.print(f"[bold]{provider.name}[/bold] [dim]{provider.origins[0]}[/dim]")
+    console.print(f"  credits  [bold]{reading.credits:,}[/bold]")
+    console.print(f"  slots    {_said(slots)}")
+    if reading.balances:
+        console.print(_balances(reading.balances))
+    if reading.packages:
+        console.print(_packages(reading.packages))
+
+
+def _said(slots: Capacity) -> str:
+    free = _free(slots)
+    if free is None:
+        return "[dim]not told[/dim]" if slots.limit is None else f"{slots.limit} at most, [dim]running not told[/dim]"
+    colour = "green" if free else "yellow"
+    return f"{slots.running} of {slots.limit} taken, [{colour}]{free} free[/{colour}]"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _balances(balances: tuple[Balance, ...]) -> Table:
+    table = _table("Credits by type")
+    table.add_column("type")
+    for name in ("credits", "running", "waiting", "limit"):
+        table.add_column(name, justify="right")
+    for row in balances:
+        table.add_row(row.type, f"{row.credits:,}", *(_number(n) for n in (row.running, row.queued, row.limit)))
+    return table
+
+
+def _packages(packages: tuple[Package, ...]) -> Table:
+    table = _table("Packages")
+    table.add_column("name", overflow="fold")
+    table.add_column("type")
+    for name in ("credits", "of", "limit"):
+        table.add_column(name, justify="right")
+    table.add_column("valid until")
+    for row in packages:
+        amounts = (f"{row.credits:,}", _number(row.credits_bought), _number(row.limit))
+        table.add_row(row.name or row.id, row.type, *amounts, row.valid_to.partition("T")[0] or "-")
+    return table
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
