@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 import httpx
 
-from budgetguard._http import BODY_MAX, CREDITS_MAX, is_json, looks_small
+from budgetguard._http import BODY_MAX, is_json, looks_small
 from budgetguard.engine import decode
 
 __all__ = [
     "AsyncReplay",
     "Replay",
+    "aclosing_on_error",
     "aread",
     "aread_body",
-    "aread_credits",
+    "aread_some",
     "aslot",
     "broken",
+    "closing_on_error",
     "read",
     "read_body",
-    "read_credits",
+    "read_some",
     "slot",
 ]
 
@@ -33,6 +38,7 @@ class Replay(httpx.SyncByteStream):
         self._rest: Iterator[bytes] | None = None
         self._error: Exception | None = None
         self._chunks: list[bytes] = []
+        self._inner_closed = False
         self.on_close: Callable[[], None] | None = None
         """Called once, when the body is closed."""
 
@@ -49,8 +55,10 @@ class Replay(httpx.SyncByteStream):
                     return None
         except Exception as error:  # noqa: BLE001 - it is raised again when the caller gets there
             self._error = error
-            return None
-        return b"".join(self._chunks)
+        # The connection is free from here on: a call that waits to be sent again must not keep it from the others.
+        self._inner_closed = True
+        self._inner.close()
+        return b"".join(self._chunks) if self._error is None else None
 
     def pass_on(self) -> None:
         """Leave the body to the caller unread."""
@@ -70,7 +78,9 @@ class Replay(httpx.SyncByteStream):
 
     def close(self) -> None:
         try:
-            self._inner.close()
+            if not self._inner_closed:
+                self._inner_closed = True
+                self._inner.close()
         finally:
             done, self.on_close = self.on_close, None
             if done is not None:
@@ -85,6 +95,7 @@ class AsyncReplay(httpx.AsyncByteStream):
         self._rest: AsyncIterator[bytes] | None = None
         self._error: Exception | None = None
         self._chunks: list[bytes] = []
+        self._inner_closed = False
         self.on_close: Callable[[], Awaitable[None]] | None = None
         """Awaited once, when the body is closed."""
 
@@ -101,8 +112,10 @@ class AsyncReplay(httpx.AsyncByteStream):
                     return None
         except Exception as error:  # noqa: BLE001 - it is raised again when the caller gets there
             self._error = error
-            return None
-        return b"".join(self._chunks)
+        # As above.
+        self._inner_closed = True
+        await self._inner.aclose()
+        return b"".join(self._chunks) if self._error is None else None
 
     def pass_on(self) -> None:
         """Leave the body to the caller unread."""
@@ -124,7 +137,9 @@ class AsyncReplay(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         try:
-            await self._inner.aclose()
+            if not self._inner_closed:
+                self._inner_closed = True
+                await self._inner.aclose()
         finally:
             done, self.on_close = self.on_close, None
             if done is not None:
@@ -170,24 +185,45 @@ def aslot(response: httpx.Response, closed: Callable[[], Awaitable[None]]) -> No
     stream.on_close = closed
 
 
-def read_credits(response: httpx.Response) -> bytes | None:
-    """Read the answer to our own question, unless it is absurdly long."""
-    chunks, size = [], 0
+@contextlib.contextmanager
+def closing_on_error(response: httpx.Response) -> Iterator[None]:
+    """Close an answer that the caller will not get."""
+    try:
+        yield
+    except BaseException:
+        response.close()
+        raise
+
+
+@contextlib.asynccontextmanager
+async def aclosing_on_error(response: httpx.Response) -> AsyncIterator[None]:
+    """The same for ``async``."""
+    try:
+        yield
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await response.aclose()
+        raise
+
+
+def read_some(response: httpx.Response, most: int, seconds: float) -> bytes | None:
+    """Read an answer that is not the caller's, unless it is longer than *most* bytes or takes longer than *seconds*."""
+    chunks, size, end = [], 0, time.monotonic() + seconds
     for chunk in _sync(response.stream):
         chunks.append(chunk)
         size += len(chunk)
-        if size > CREDITS_MAX:
+        if size > most or time.monotonic() > end:
             return None
     return b"".join(chunks)
 
 
-async def aread_credits(response: httpx.Response) -> bytes | None:
+async def aread_some(response: httpx.Response, most: int, seconds: float) -> bytes | None:
     """The same for ``async``."""
-    chunks, size = [], 0
+    chunks, size, end = [], 0, time.monotonic() + seconds
     async for chunk in _async(response.stream):
         chunks.append(chunk)
         size += len(chunk)
-        if size > CREDITS_MAX:
+        if size > most or time.monotonic() > end:
             return None
     return b"".join(chunks)
 

@@ -13,7 +13,7 @@ from budgetguard._core.steps import Fetched
 from budgetguard._http import CallOptions
 from budgetguard.engine import Engine
 from budgetguard.errors import InsufficientCredits, ReadingError, Refused, SettingError, UnknownPrice
-from budgetguard.model import Quote, Route, TaskSeen
+from budgetguard.model import Quote, Route, TaskSeen, Verdict
 from budgetguard.ports import Answer
 
 __all__ = ["Desk", "Exchange", "OnRefusal"]
@@ -31,16 +31,33 @@ class Desk:
         self.engine = engine
         self.on_refusal = on_refusal
 
-    def route(self, request: httpx.Request) -> tuple[Route, Account, str] | None:
-        """Say what the request is about and whose account it is on; ``None`` to leave it alone."""
+    def route(self, request: httpx.Request) -> tuple[Route, Account] | None:
+        """Say what the request is about and whose account it is on; ``None`` to leave it alone.
+
+        The key stays in the request: a traceback may show the local names of every frame it passes.
+        """
         engine = self.engine
         url = request.url
         origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         route = engine.route(request.method, origin, url.path, url.query.decode("ascii"))
         if route is None:
             return None
-        key = engine.provider.key_of(request.headers)
-        return None if key is None else (route, engine.account(key), key)
+        account = self.account(request)
+        return None if account is None else (route, account)
+
+    def account(self, request: httpx.Request) -> Account | None:
+        """Find the account of the request's own key; ``None`` where it has none."""
+        key = self.engine.provider.key_of(request.headers)
+        return None if key is None else self.engine.account(key)
+
+    def asking(self, request: httpx.Request) -> httpx.Request:
+        """Build our own question for the balance, with the key of *request*."""
+        provider = self.engine.provider
+        return _http.credits_request(
+            provider.credits_request(),
+            provider.authorize(provider.key_of(request.headers) or ""),
+            self.engine.policy.credits_timeout,
+        )
 
     def price(self, account: Account, route: Route, options: CallOptions, body: Any) -> Quote | None:
         """Price a call; ``None`` if the policy lets unpriced calls pass."""
@@ -110,9 +127,10 @@ class Desk:
 class Exchange:
     """One call's answer, between sending and settling."""
 
-    __slots__ = ("error", "raw", "response")
+    __slots__ = ("error", "raw", "response", "verdict")
 
     def __init__(self) -> None:
+        self.verdict: Verdict | None = None
         self.response: httpx.Response | None = None
         self.raw: bytes | None = None
         self.error: BaseException | None = None

@@ -25,6 +25,7 @@ from budgetguard.ports import Answer, CreditsRequest
 __all__ = [
     "BODY_MAX",
     "CREDITS_MAX",
+    "REFUSAL_MAX",
     "CallOptions",
     "answer_of",
     "credits_request",
@@ -40,6 +41,8 @@ BODY_MAX = 32 * 1024 * 1024
 """
 CREDITS_MAX = 4 * 1024 * 1024
 """Bytes of a credits answer that are read."""
+REFUSAL_MAX = 64 * 1024
+"""Bytes of a refusal that is not JSON that are kept with the exception."""
 
 _NOT_SENT = (
     httpx.ConnectError,
@@ -114,9 +117,9 @@ def options_of(request: httpx.Request) -> CallOptions:
 
 
 def is_json(headers: httpx.Headers) -> bool:
-    """Tell whether a body says it is JSON, or does not say what it is."""
-    kind = headers.get("content-type", "")
-    return not kind or "json" in kind.lower()
+    """Tell whether a body says it is one JSON document, or does not say what it is."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in {"", "application/json", "text/json"} or (kind.endswith("+json") and "stream" not in kind)
 
 
 def credits_request(asked: CreditsRequest, key: Mapping[str, str], seconds: float) -> httpx.Request:

@@ -8,7 +8,8 @@ the inner transport's own response, byte for byte.
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import anyio
 import httpx
@@ -80,25 +81,37 @@ class GuardTransport(httpx.BaseTransport):
         routed = None if options.skip else self._desk.route(request)
         if routed is None:
             return self._inner.handle_request(request)
-        route, account, key = routed
+        route, account = routed
         if route.kind is RouteKind.SUBMIT:
-            return self._submit(request, route, account, key, options)
+            return self._submit(request, route, account, options)
         if route.kind is RouteKind.CREDITS:
             return self._credits(request, account)
         mark = account.view[c.MARK]
         response = self._inner.handle_request(request)
-        raw = _bodies.read(response)
-        for task in self._desk.seen(account, route, _http.answer_of(response, raw), mark):
-            self._driver.run(account, finish(account, task))
+        with _bodies.closing_on_error(response):
+            raw = _bodies.read(response)
+            for task in self._desk.seen(account, route, _http.answer_of(response, raw), mark):
+                with contextlib.suppress(StoreError):  # what is not noted now is noted at the next poll
+                    self._driver.run(account, finish(account, task))
         return response
 
     def close(self) -> None:
         """Close the inner transport."""
         self._inner.close()
 
-    def _submit(
-        self, request: httpx.Request, route: Route, account: Account, key: str, options: CallOptions
-    ) -> httpx.Response:
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._inner.__exit__(exc_type, exc_value, traceback)
+
+    def _submit(self, request: httpx.Request, route: Route, account: Account, options: CallOptions) -> httpx.Response:
         desk, exchange = self._desk, Exchange()
         body, resendable = _bodies.read_body(request, wanted=options.credits is None)
         try:
@@ -109,25 +122,17 @@ class GuardTransport(httpx.BaseTransport):
             return self._inner.handle_request(request)
         hold = desk.hold(quote, options, resendable=resendable)
         self._heartbeat.watch(account, hold)
-
-        def send() -> Verdict:
-            if exchange.response is not None:
-                exchange.response.close()
-            exchange.response = exchange.raw = None
-            try:
-                exchange.response = self._inner.handle_request(request)
-                exchange.raw = _bodies.read(exchange.response)
-            except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
-                exchange.error = error
-                return _http.undelivered(error)
-            if _bodies.broken(exchange.response):
-                return Verdict(Outcome.UNKNOWN)
-            return desk.engine.verdict(route, _http.answer_of(exchange.response, exchange.raw))
-
         try:
-            verdict = self._driver.run(account, call(account, hold), fetch=lambda: self._fetch(key), send=send)
+            verdict = self._driver.run(
+                account,
+                call(account, hold),
+                fetch=lambda: self._fetch(request),
+                send=lambda: self._send(request, route, exchange),
+            )
         except BaseException as error:
             self._abandon(account, hold)
+            if isinstance(error, StoreError) and exchange.response is not None and exchange.verdict is not None:
+                return exchange.response  # paid for, perhaps: the caller must see it whatever the store says
             if exchange.response is not None:
                 exchange.response.close()
             if isinstance(error, Refused):
@@ -135,13 +140,37 @@ class GuardTransport(httpx.BaseTransport):
             raise
         finally:
             self._heartbeat.forget(hold)
-        if exchange.error is not None:
-            raise exchange.error
+        return self._answer(account, hold, exchange, verdict)
+
+    def _send(self, request: httpx.Request, route: Route, exchange: Exchange) -> Verdict:
+        """Send the call, and read from its answer what became of it."""
+        if exchange.response is not None:
+            exchange.response.close()
+        exchange.response = exchange.raw = exchange.verdict = None
+        try:
+            exchange.response = self._inner.handle_request(request)
+            exchange.raw = _bodies.read(exchange.response)
+        except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
+            exchange.error = error
+            return _http.undelivered(error)
+        if _bodies.broken(exchange.response):
+            return Verdict(Outcome.UNKNOWN)
+        answer = _http.answer_of(exchange.response, exchange.raw)
+        exchange.verdict = self._desk.engine.verdict(route, answer)
+        return exchange.verdict
+
+    def _answer(self, account: Account, hold: Hold, exchange: Exchange, verdict: Verdict) -> httpx.Response:
+        """Give the caller the answer to a call that was settled."""
+        if exchange.response is None:
+            raise exchange.error or RuntimeError("a call ended without an answer")
         response = exchange.response
-        assert response is not None  # noqa: S101 - sent, and no error
-        if verdict.outcome is Outcome.INSUFFICIENT and desk.on_refusal == "raise":
+        if verdict.outcome is Outcome.INSUFFICIENT and self._desk.on_refusal == "raise":
+            raw = exchange.raw
+            if raw is None:
+                with contextlib.suppress(httpx.HTTPError):
+                    raw = _bodies.read_some(response, _http.REFUSAL_MAX, self._desk.engine.policy.credits_timeout)
             response.close()
-            raise desk.by_provider(account, hold, response, exchange.raw)
+            raise self._desk.by_provider(account, hold, response, raw)
         if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
             self._finish_with(response, account, hold)
         return response
@@ -151,7 +180,8 @@ class GuardTransport(httpx.BaseTransport):
         done = TaskSeen(hold.id, TaskState.SUCCEEDED)
 
         def closed() -> None:
-            self._driver.run(account, finish(account, done))
+            with contextlib.suppress(StoreError):  # its lease ends it then
+                self._driver.run(account, finish(account, done))
 
         _bodies.slot(response, closed)
 
@@ -160,10 +190,12 @@ class GuardTransport(httpx.BaseTransport):
         try:
             dated = self._driver.run(account, claim_for_user(account, hold))
             response = self._inner.handle_request(request)
-            raw = _bodies.read(response)
-            if dated:
-                reading = self._desk.fetched(_http.answer_of(response, raw)).reading
-                self._driver.run(account, adopt(account, hold, reading))
+            with _bodies.closing_on_error(response):
+                raw = _bodies.read(response)
+                if dated:
+                    reading = self._desk.fetched(_http.answer_of(response, raw)).reading
+                    with contextlib.suppress(StoreError):
+                        self._driver.run(account, adopt(account, hold, reading))
         except BaseException:
             self._abandon(account, hold)
             raise
@@ -173,15 +205,14 @@ class GuardTransport(httpx.BaseTransport):
         with contextlib.suppress(StoreError):  # what cannot be given back now comes back when its lease ends
             self._driver.run(account, abandon(account, hold))
 
-    def _fetch(self, key: str) -> Fetched:
+    def _fetch(self, request: httpx.Request) -> Fetched:
         """Ask for the balance, over the same way the calls take."""
         engine = self._desk.engine
-        asked = engine.provider.credits_request()
-        request = _http.credits_request(asked, engine.provider.authorize(key), engine.policy.credits_timeout)
+        seconds = engine.policy.credits_timeout
         try:
-            response = self._inner.handle_request(request)
+            response = self._inner.handle_request(self._desk.asking(request))
             try:
-                raw = _bodies.read_credits(response)
+                raw = _bodies.read_some(response, _http.CREDITS_MAX, seconds)
             finally:
                 response.close()
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
@@ -222,24 +253,38 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         routed = None if options.skip else self._desk.route(request)
         if routed is None:
             return await self._inner.handle_async_request(request)
-        route, account, key = routed
+        route, account = routed
         if route.kind is RouteKind.SUBMIT:
-            return await self._submit(request, route, account, key, options)
+            return await self._submit(request, route, account, options)
         if route.kind is RouteKind.CREDITS:
             return await self._credits(request, account)
         mark = account.view[c.MARK]
         response = await self._inner.handle_async_request(request)
-        raw = await _bodies.aread(response)
-        for task in self._desk.seen(account, route, _http.answer_of(response, raw), mark):
-            await self._driver.run(account, finish(account, task))
+        async with _bodies.aclosing_on_error(response):
+            raw = await _bodies.aread(response)
+            for task in self._desk.seen(account, route, _http.answer_of(response, raw), mark):
+                with contextlib.suppress(StoreError):  # what is not noted now is noted at the next poll
+                    await self._driver.run(account, finish(account, task))
         return response
 
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
 
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._inner.__aexit__(exc_type, exc_value, traceback)
+
     async def _submit(
-        self, request: httpx.Request, route: Route, account: Account, key: str, options: CallOptions
+        self, request: httpx.Request, route: Route, account: Account, options: CallOptions
     ) -> httpx.Response:
         desk, exchange = self._desk, Exchange()
         body, resendable = await _bodies.aread_body(request, wanted=options.credits is None)
@@ -251,37 +296,56 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             return await self._inner.handle_async_request(request)
         hold = desk.hold(quote, options, resendable=resendable)
         self._heartbeat.watch(account, hold)
-
-        async def send() -> Verdict:
-            if exchange.response is not None:
-                await exchange.response.aclose()
-            exchange.response = exchange.raw = None
-            try:
-                exchange.response = await self._inner.handle_async_request(request)
-                exchange.raw = await _bodies.aread(exchange.response)
-            except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
-                exchange.error = error
-                return _http.undelivered(error)
-            if _bodies.broken(exchange.response):
-                return Verdict(Outcome.UNKNOWN)
-            return desk.engine.verdict(route, _http.answer_of(exchange.response, exchange.raw))
-
         try:
-            verdict = await self._driver.run(account, call(account, hold), fetch=lambda: self._fetch(key), send=send)
+            verdict = await self._driver.run(
+                account,
+                call(account, hold),
+                fetch=lambda: self._fetch(request),
+                send=lambda: self._send(request, route, exchange),
+            )
         except BaseException as error:
+            if isinstance(error, StoreError) and exchange.response is not None and exchange.verdict is not None:
+                await self._abandon(account, hold, None)
+                return exchange.response  # paid for, perhaps: the caller must see it whatever the store says
             await self._abandon(account, hold, exchange.response)
             if isinstance(error, Refused):
                 return desk.refused(request, error)
             raise
         finally:
             self._heartbeat.forget(hold)
-        if exchange.error is not None:
-            raise exchange.error
+        return await self._answer(account, hold, exchange, verdict)
+
+    async def _send(self, request: httpx.Request, route: Route, exchange: Exchange) -> Verdict:
+        """Send the call, and read from its answer what became of it."""
+        if exchange.response is not None:
+            await exchange.response.aclose()
+        exchange.response = exchange.raw = exchange.verdict = None
+        try:
+            exchange.response = await self._inner.handle_async_request(request)
+            exchange.raw = await _bodies.aread(exchange.response)
+        except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
+            exchange.error = error
+            return _http.undelivered(error)
+        if _bodies.broken(exchange.response):
+            return Verdict(Outcome.UNKNOWN)
+        answer = _http.answer_of(exchange.response, exchange.raw)
+        exchange.verdict = self._desk.engine.verdict(route, answer)
+        return exchange.verdict
+
+    async def _answer(self, account: Account, hold: Hold, exchange: Exchange, verdict: Verdict) -> httpx.Response:
+        """Give the caller the answer to a call that was settled."""
+        if exchange.response is None:
+            raise exchange.error or RuntimeError("a call ended without an answer")
         response = exchange.response
-        assert response is not None  # noqa: S101 - sent, and no error
-        if verdict.outcome is Outcome.INSUFFICIENT and desk.on_refusal == "raise":
+        if verdict.outcome is Outcome.INSUFFICIENT and self._desk.on_refusal == "raise":
+            raw = exchange.raw
+            if raw is None:
+                with contextlib.suppress(httpx.HTTPError):
+                    raw = await _bodies.aread_some(
+                        response, _http.REFUSAL_MAX, self._desk.engine.policy.credits_timeout
+                    )
             await response.aclose()
-            raise desk.by_provider(account, hold, response, exchange.raw)
+            raise self._desk.by_provider(account, hold, response, raw)
         if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
             self._finish_with(response, account, hold)
         return response
@@ -291,7 +355,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         done = TaskSeen(hold.id, TaskState.SUCCEEDED)
 
         async def closed() -> None:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):  # its lease ends it then
                 await self._driver.run(account, finish(account, done))
 
         _bodies.aslot(response, closed)
@@ -301,10 +365,12 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         try:
             dated = await self._driver.run(account, claim_for_user(account, hold))
             response = await self._inner.handle_async_request(request)
-            raw = await _bodies.aread(response)
-            if dated:
-                reading = self._desk.fetched(_http.answer_of(response, raw)).reading
-                await self._driver.run(account, adopt(account, hold, reading))
+            async with _bodies.aclosing_on_error(response):
+                raw = await _bodies.aread(response)
+                if dated:
+                    reading = self._desk.fetched(_http.answer_of(response, raw)).reading
+                    with contextlib.suppress(StoreError):
+                        await self._driver.run(account, adopt(account, hold, reading))
         except BaseException:
             await self._abandon(account, hold, None)
             raise
@@ -317,16 +383,15 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             if response is not None:
                 await response.aclose()
 
-    async def _fetch(self, key: str) -> Fetched:
+    async def _fetch(self, request: httpx.Request) -> Fetched:
         """Ask for the balance, over the same way the calls take."""
         engine = self._desk.engine
-        asked = engine.provider.credits_request()
-        request = _http.credits_request(asked, engine.provider.authorize(key), engine.policy.credits_timeout)
+        seconds = engine.policy.credits_timeout
         try:
-            with anyio.fail_after(engine.policy.credits_timeout):
-                response = await self._inner.handle_async_request(request)
+            with anyio.fail_after(seconds):
+                response = await self._inner.handle_async_request(self._desk.asking(request))
                 try:
-                    raw = await _bodies.aread_credits(response)
+                    raw = await _bodies.aread_some(response, _http.CREDITS_MAX, seconds)
                 finally:
                     await response.aclose()
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading

@@ -130,11 +130,11 @@ def _freshen(account: Account, hold: Hold, view: View, search: _Search) -> Flow[
     usable = view.age is not None and view.age <= micros(policy.max_stale)
     look = yield from look_again(account, hold, view.now - micros(policy.max_age), wait=not usable)
     search.within = micros(policy.max_stale)
-    if look is Look.FRESH:
+    if look is Look.LATE or _is_late(account, hold):
+        _too_late(account, hold)
+    elif look is Look.FRESH:
         # The answer itself may have taken longer than readings keep.
         search.within += account.view.age or 0
-    elif look is Look.LATE:
-        _too_late(account, hold)
     elif look is Look.FAILING:
         age = account.view.age
         search.within = micros(policy.stale_if_error)
@@ -185,10 +185,10 @@ def _can_ever_fit(account: Account, hold: Hold, view: View, search: _Search) -> 
 def _look(account: Account, hold: Hold, search: _Search, since: int) -> Flow[None]:
     """Before a refusal, get a reading asked for at *since* or later."""
     look = yield from look_again(account, hold, since)
-    if look is Look.FRESH:
-        search.within = micros(account.policy.max_stale) + (account.view.age or 0)
-    elif look is Look.LATE:
+    if look is Look.LATE or _is_late(account, hold):
         _too_late(account, hold)
+    elif look is Look.FRESH:
+        search.within = micros(account.policy.max_stale) + (account.view.age or 0)
     elif look is Look.FAILING:
         _unreadable(account)
         search.within, search.forced = None, True
@@ -318,6 +318,11 @@ def _refuse_credits(account: Account, needed: int, view: View, free: int) -> NoR
         read_at=None if age is None else view[c.READ_AT] / MICROS,
         age=None if age is None else age / MICROS,
     )
+
+
+def _is_late(account: Account, hold: Hold) -> bool:
+    left = remaining(account, hold, account.view.now)
+    return left is not None and left < 0
 
 
 def _too_late(account: Account, hold: Hold, place: int | None = None) -> NoReturn:

@@ -117,8 +117,8 @@ def refresh(account: Account, hold: Hold) -> Flow[None]:
 
 def claim_for_user(account: Account, hold: Hold) -> Flow[bool]:
     """Before the user's own client asks for the balance: date its answer by a mark, if nobody else is asking."""
-    view = yield from account.load()
-    if view[c.CLAIM] > view.now:
+    yield from expire_due(account)
+    if account.view[c.CLAIM] > account.view.now:
         return False
     return (yield from _claim(account, hold)) is not None
 

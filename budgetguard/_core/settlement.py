@@ -25,6 +25,8 @@ from budgetguard.events import (
 )
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 
+_WORD_MAX = 48
+
 __all__ = ["abandon", "call", "finish", "renew", "settle"]
 
 
@@ -72,7 +74,7 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:
             now = account.view.now / MICROS
-            yield from Tell(RefusedByProvider(account.name, now, hold.id, outcome.value, verdict.reason, resent))
+            yield from Tell(RefusedByProvider(account.name, now, hold.id, outcome.value, _word(verdict.reason), resent))
         yield from _heed(account, hold, verdict, attempt)
 
 
@@ -199,4 +201,11 @@ def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[
         if done.applied:
             break
     if account.listening:
-        yield from Tell(Paused(account.name, done.now / MICROS, seconds, verdict.reason or verdict.outcome.value))
+        yield from Tell(
+            Paused(account.name, done.now / MICROS, seconds, _word(verdict.reason) or verdict.outcome.value)
+        )
+
+
+def _word(reason: str) -> str:
+    """Keep a provider's reason if it is one word. A sentence may repeat what was sent, a key too."""
+    return reason if len(reason) <= _WORD_MAX and reason.replace("_", "").replace(".", "").isalnum() else ""
