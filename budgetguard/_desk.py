@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import httpx
 
@@ -10,16 +10,41 @@ from budgetguard import _http
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.steps import Fetched
+from budgetguard._drivers.blocking import BlockingDriver
+from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard._http import CallOptions
 from budgetguard.engine import Engine
 from budgetguard.errors import InsufficientCredits, ReadingError, Refused, SettingError, UnknownPrice
 from budgetguard.model import Quote, Route, TaskSeen, Verdict
 from budgetguard.ports import Answer
 
-__all__ = ["Desk", "Exchange", "OnRefusal"]
+__all__ = ["AsyncGuarding", "Desk", "Exchange", "Guarding", "OnRefusal"]
 
 OnRefusal = Literal["raise", "respond"]
 """What a refused call ends in: an exception, or an answer of status 402, 429 or 503 in the provider's stead."""
+
+
+class Guarding(Protocol):
+    """What a transport needs of a guard."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def driver(self) -> BlockingDriver: ...
+    @property
+    def heartbeat(self) -> Heartbeat: ...
+
+
+class AsyncGuarding(Protocol):
+    """What an ``async`` transport needs of a guard."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def driver(self) -> ConcurrentDriver: ...
+    @property
+    def heartbeat(self) -> Heartbeat: ...
 
 
 class Desk:

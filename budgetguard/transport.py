@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import anyio
 import httpx
@@ -20,34 +20,12 @@ from budgetguard._core.account import Account, Hold
 from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import abandon, call, finish
 from budgetguard._core.steps import Fetched
-from budgetguard._desk import Desk, Exchange, OnRefusal
-from budgetguard._drivers.blocking import BlockingDriver
-from budgetguard._drivers.concurrent import ConcurrentDriver
-from budgetguard._drivers.heartbeat import Heartbeat
+from budgetguard._desk import AsyncGuarding, Desk, Exchange, Guarding, OnRefusal
 from budgetguard._http import CallOptions
-from budgetguard.engine import Engine
 from budgetguard.errors import Refused, StoreError, UnknownPrice
 from budgetguard.model import Outcome, Quote, Route, RouteKind, TaskSeen, TaskState, Verdict
 
 __all__ = ["AsyncGuardTransport", "GuardTransport", "OnRefusal"]
-
-
-class _Guard(Protocol):
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def driver(self) -> BlockingDriver: ...
-    @property
-    def heartbeat(self) -> Heartbeat: ...
-
-
-class _AsyncGuard(Protocol):
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def driver(self) -> ConcurrentDriver: ...
-    @property
-    def heartbeat(self) -> Heartbeat: ...
 
 
 class GuardTransport(httpx.BaseTransport):
@@ -68,7 +46,7 @@ class GuardTransport(httpx.BaseTransport):
     """
 
     def __init__(
-        self, guard: _Guard, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
+        self, guard: Guarding, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
     ) -> None:
         self._desk = Desk(guard.engine, on_refusal)
         self._driver = guard.driver
@@ -240,7 +218,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, guard: _AsyncGuard, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
+        self, guard: AsyncGuarding, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
     ) -> None:
         self._desk = Desk(guard.engine, on_refusal)
         self._driver = guard.driver
