@@ -75,15 +75,17 @@ class Books(Readings):
         if record.credits:
             add[c.CREDITS] = -record.credits
             floor[c.CREDITS] = self.credits_headroom
-        if record.slack:
-            add[c.SLACK] = record.slack
         if record.stage is Stage.WAITING:
+            # Its slack does not count: whoever waited for it could wait for somebody behind him.
             add[c.WAITING] = record.credits
-        elif record.slots:
-            pool = self.pool(record.pool)
-            add[pool.slots] = -record.slots
-            add[pool.open] = record.slots
-            floor[pool.slots] = self.slots_headroom
+        else:
+            if record.slack:
+                add[c.SLACK] = record.slack
+            if record.slots:
+                pool = self.pool(record.pool)
+                add[pool.slots] = -record.slots
+                add[pool.open] = record.slots
+                floor[pool.slots] = self.slots_headroom
         return Transaction(
             add=add,
             floor={} if forced else floor,
@@ -99,7 +101,12 @@ class Books(Readings):
         if record.credits:
             floor[c.CREDITS] = self.credits_headroom
         return Transaction(
-            add={pool.slots: -record.slots, pool.open: record.slots, c.WAITING: -record.credits},
+            add={
+                pool.slots: -record.slots,
+                pool.open: record.slots,
+                c.WAITING: -record.credits,
+                c.SLACK: record.slack,
+            },
             floor={} if forced else floor,
             within={} if within is None or forced else {c.READ_AT: within},
             drop={record.key: record.dumps()},
@@ -114,14 +121,15 @@ class Books(Readings):
     def release(self, record: Record) -> Transaction:
         """Give an open call back whole: it was not sent, or the provider did not take it."""
         add = {c.CREDITS: record.credits}
-        if record.slack:
-            add[c.SLACK] = -record.slack
         if record.stage is Stage.WAITING:
             add[c.WAITING] = -record.credits
-        elif record.slots:
-            pool = self.pool(record.pool)
-            add[pool.slots] = record.slots
-            add[pool.open] = -record.slots
+        else:
+            if record.slack:
+                add[c.SLACK] = -record.slack
+            if record.slots:
+                pool = self.pool(record.pool)
+                add[pool.slots] = record.slots
+                add[pool.open] = -record.slots
         return Transaction(add=add, drop={record.key: record.dumps()}, wake=True)
 
     # -- endings ----------------------------------------------------------------------------------------------------
