@@ -1,0 +1,1 @@
+"""What several tests share: ways to call, servers for odd answers, small transports."""
