@@ -15,6 +15,7 @@ __all__ = ["app"]
 app = typer.Typer(
     help="Look at prepaid accounts of generation APIs, price calls, and try the guard without spending anything.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -22,7 +23,7 @@ app = typer.Typer(
 app.add_typer(status.app, name="status")
 app.add_typer(price.app, name="price")
 app.add_typer(fake.app, name="fake")
-app.command()(command.demo)
+app.command(epilog=command.EPILOG)(command.demo)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it

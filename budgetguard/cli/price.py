@@ -23,6 +23,7 @@ __all__ = ["app"]
 
 _ABOUT = frozenset({"date", "source", "surcharges"})
 _UDIO_BY_MODEL = ("generate", "extend", "upload-cover/generate")
+_OPTION = "--source-seconds-max"
 _EPILOG = """\
 [bold]Examples[/bold]
 
@@ -66,15 +67,32 @@ def _epilog(name: str, path: str, body: Mapping[str, Any]) -> str:
         "vidu", "text2video", {"model": "viduq2", "prompt": "a harbour", "duration": 5, "resolution": "720p"}
     )
 )
-def vidu(*, request: _Request, path: _Path = None, prices: _Prices = None, as_json: _AsJson = False) -> None:
+def vidu(
+    *,
+    request: _Request,
+    path: _Path = None,
+    source_seconds_max: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The longest source file your calls name, in seconds.")
+    ] = None,
+    prices: _Prices = None,
+    as_json: _AsJson = False,
+) -> None:
     """Price a request to Vidu."""
-    _price(lambda: Vidu(prices=prices), _vidu_paths, request, path, as_json=as_json)
+    provider = _made(lambda: Vidu(prices=prices, source_seconds_max=source_seconds_max))
+    _price(provider, _vidu_paths, request, path, as_json=as_json)
 
 
 @app.command(epilog=_epilog("udio", "generate", {"model": "chirp-v5", "prompt": "a shanty"}))
 def udio(*, request: _Request, path: _Path = None, prices: _Prices = None, as_json: _AsJson = False) -> None:
     """Price a request to Udio."""
-    _price(lambda: UdioPro(prices=prices), _udio_paths, request, path, as_json=as_json)
+    _price(_made(lambda: UdioPro(prices=prices)), _udio_paths, request, path, as_json=as_json)
+
+
+def _made(make: Callable[[], Provider]) -> Provider:
+    try:
+        return make()
+    except SettingError as error:
+        complain(str(error), USAGE)
 
 
 def _vidu_paths() -> list[str]:
@@ -86,12 +104,8 @@ def _udio_paths() -> list[str]:
 
 
 def _price(
-    make: Callable[[], Provider], known: Callable[[], list[str]], request: str, path: str | None, *, as_json: bool
+    provider: Provider, known: Callable[[], list[str]], request: str, path: str | None, *, as_json: bool
 ) -> None:
-    try:
-        provider = make()
-    except SettingError as error:
-        complain(str(error), USAGE)
     document = _read(request)
     body: Any = document
     if isinstance(document, dict) and document.keys() == {"path", "body"}:
@@ -108,7 +122,9 @@ def _price(
     try:
         quote = provider.quote(Route(RouteKind.SUBMIT, path), body)
     except UnknownPrice as unknown:
-        complain(f"No price is known for {unknown.what}: {unknown.why}.", BELOW)
+        complain(
+            f"No price is known for {unknown.what}: {unknown.why.replace('source_seconds_max=...', _OPTION)}.", BELOW
+        )
     if as_json:
         typer.echo(json.dumps(_document(provider, path, quote), indent=2))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import httpx
@@ -88,10 +89,9 @@ def udio(
     _status(_made(lambda: UdioPro(base_url=base_url, concurrency=concurrency)), key_env, min_credits, as_json=as_json)
 
 
-def _made(make: Any) -> Provider:
+def _made(make: Callable[[], Provider]) -> Provider:
     try:
-        provider: Provider = make()
-        return provider
+        return make()
     except SettingError as error:
         complain(str(error), USAGE)
 
@@ -121,7 +121,7 @@ def _read(provider: Provider, key: str) -> Reading:
         with httpx.Client(follow_redirects=False) as client:
             response = client.send(request, stream=True)
             try:
-                raw = _bodies.read_credits(response)
+                raw = _bodies.read_some(response, _http.CREDITS_MAX, _TIMEOUT)
             finally:
                 response.close()
         if response.is_redirect:
@@ -129,13 +129,13 @@ def _read(provider: Provider, key: str) -> Reading:
                 f"{origin} answered with a redirect (HTTP {response.status_code}), which is not followed.", UNUSABLE
             )
         return provider.reading(_http.answer_of(response, raw))
-    except httpx.TimeoutException:
-        complain(f"{origin} did not answer within {_TIMEOUT:g} s.", UNUSABLE)
-    except httpx.TransportError as error:
-        # What the error says is about the connection, but who knows what a proxy puts into it: its kind is enough.
-        complain(f"{origin} cannot be reached ({type(error).__name__}). Check the connection and --base-url.", UNUSABLE)
     except ReadingError as error:
         complain(str(error).replace(key, "***"), UNUSABLE)
+    except httpx.TimeoutException:
+        complain(f"{origin} did not answer within {_TIMEOUT:g} s.", UNUSABLE)
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        # Its text may hold anything, a proxy's password for instance; its kind is enough.
+        complain(f"{origin} cannot be reached ({type(error).__name__}). Check the connection and --base-url.", UNUSABLE)
 
 
 def _slots(reading: Reading) -> Capacity:

@@ -13,7 +13,7 @@ from budgetguard.providers.vidu import Vidu
 
 __all__ = ["Work", "draw"]
 
-_SECONDS = (1.0, 2.4)
+_SECONDS = (1.5, 3.6)
 _KINDS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("text2video", {"model": "viduq2", "prompt": "a harbour at dawn", "duration": 4, "resolution": "540p"}),
     ("text2video", {"model": "viduq2", "prompt": "a fox in the snow", "duration": 5, "resolution": "720p"}),

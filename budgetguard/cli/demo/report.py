@@ -14,6 +14,13 @@ from budgetguard.cli.demo.stage import Scene
 
 __all__ = ["introduce", "report"]
 
+_NOTE = """
+"Slots used" is the share of the slot-seconds that were ours (the limit less the stranger's slots) in which our tasks \
+ran, from the first task accepted to the last; after that fewer jobs are left than slots.
+In this scene what is ours grows or stays. A stranger who takes a slot just as it comes free is unknown to anybody \
+until the next reading: the provider refuses one call, and the guard sends it again. Policy(slots_headroom=1) prevents \
+even that, and costs a slot."""
+
 _Row = tuple[str, Callable[[Figures], int | float | None], Callable[[Figures], str]]
 
 
@@ -24,13 +31,15 @@ def introduce(console: Console, scene: Scene) -> None:
         f"[bold]{len(jobs)} generations[/bold] for {sum(prices)} credits, on a fake Vidu that has "
         f"[bold]{scene.credits} credits[/bold] and refuses what it has no slot for (seed {scene.seed}).",
         highlight=False,
+        soft_wrap=not console.is_terminal,
     )
     for act in scene.acts:
         console.print(f"  [dim]{act.at:4.1f} s[/dim]  {act.says}", highlight=False)
     console.print(
-        "The same httpx code runs three times: with the guard's transport; with a semaphore that is told of every "
-        "change at once, as no real client is; and as it was before.\n",
+        "The same httpx code runs three times, each against a provider of its own: with the guard's transport; with a "
+        "semaphore that is told of every change at once, as no real client is; and as it was before.\n",
         highlight=False,
+        soft_wrap=not console.is_terminal,
     )
 
 
@@ -48,7 +57,8 @@ def report(console: Console, figures: Sequence[Figures], promises: Sequence[Prom
     console.print(table)
     for promise in promises:
         mark = Text("✓ ", "bold green") if promise.kept else Text("✗ ", "bold red")
-        console.print(mark + Text(promise.says))
+        console.print(mark + Text(promise.says), soft_wrap=not console.is_terminal)
+    console.print(_NOTE, style="dim", soft_wrap=not console.is_terminal)
 
 
 def _cell(red: float | None, text: str) -> Text:

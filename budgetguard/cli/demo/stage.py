@@ -25,7 +25,7 @@ _AFFORDABLE = 0.78
 _JOBS = 60
 _LIMITS = (6, 12, 10)
 _STRANGER = (2, 2)
-_MEAN_SECONDS = 1.7
+_MEAN_SECONDS = 2.55
 
 
 @dataclass(frozen=True, slots=True)

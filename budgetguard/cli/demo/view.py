@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +19,7 @@ from budgetguard.cli.demo.runs import Look, Run
 __all__ = ["watch"]
 
 _PER_SECOND = 8
-_PLAIN_SECONDS = 3.0
+_PLAIN_SECONDS = 5.0
 _WIDTH = 37
 _BAR = 22
 _NEWS = 3
@@ -41,9 +42,7 @@ def watch(console: Console, runs: Sequence[Run], *, plain: bool) -> Generator[No
 def _board(console: Console, runs: Sequence[Run]) -> RenderableType:
     if console.width >= len(runs) * (_WIDTH + 1):
         return Columns([_panel(run) for run in runs], padding=(0, 1))
-    # Too narrow for all: the one that runs now, or the last one.
-    shown = next((run for run in runs if run.figures is None), runs[-1])
-    return _panel(shown)
+    return _figures(runs)
 
 
 def _panel(run: Run) -> Panel:
@@ -59,6 +58,30 @@ def _panel(run: Run) -> Panel:
         border_style=colour,
         width=_WIDTH,
     )
+
+
+def _figures(runs: Sequence[Run]) -> Table:
+    """The same without pictures, for a narrow terminal."""
+    looks = [run.look() for run in runs]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column()
+    for run in runs:
+        table.add_column(run.title, justify="right", min_width=14)
+    for name, show in _ROWS:
+        table.add_row(name, *(show(look) for look in looks))
+    return table
+
+
+_ROWS: tuple[tuple[str, Callable[[Look], str]], ...] = (
+    ("time", lambda look: f"{look.seconds:.1f} s"),
+    ("balance", lambda look: str(look.balance)),
+    ("held", lambda look: "-" if look.held is None else str(look.held)),
+    ("slots", lambda look: f"{look.ours} of {look.limit - look.foreign}"),
+    ("line", lambda look: str(look.line)),
+    ("done", lambda look: str(look.done)),
+    ("refused", lambda look: str(look.refused)),
+    ("errors", lambda look: str(look.said_no)),
+)
 
 
 def _grid(run: Run, look: Look) -> Table:
