@@ -44,11 +44,11 @@ CREDITS_MAX = 4 * 1024 * 1024
 REFUSAL_MAX = 64 * 1024
 """Bytes of a refusal that is not JSON that are kept with the exception."""
 
+# No local protocol error: over HTTP/2 one may come after the request has left.
 _NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
-    httpx.LocalProtocolError,
     httpx.UnsupportedProtocol,
     httpx.ProxyError,
 )

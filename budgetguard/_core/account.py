@@ -38,6 +38,7 @@ class Hold:
         "deadline",
         "id",
         "joined",
+        "mark",
         "number",
         "priority",
         "quote",
@@ -61,6 +62,8 @@ class Hold:
         self.number: int | None = None
         """Its place among those who came; kept when it goes back into the line."""
         self.record: Record | None = None
+        self.mark = 0
+        """The mark that was installed when it got what it holds."""
         self.ticket: Ticket | None = None
         self.claim: Claim | None = None
         """The right to ask for a reading, while it has it."""

@@ -14,7 +14,7 @@ from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, View, micros
 from budgetguard._core.line import Line, Ticket
 from budgetguard._core.records import Stage
-from budgetguard._core.refreshing import Look, look_again, pause_for, remaining
+from budgetguard._core.refreshing import Look, look_again, pause_while, remaining
 from budgetguard._core.steps import Flow, Tell, Wait, Wake
 from budgetguard.errors import (
     CreditsUnavailable,
@@ -112,7 +112,7 @@ def _take(account: Account, hold: Hold, stage: Stage) -> Flow[bool]:
         if hold.started is None:
             hold.started = done.now
         if done.applied:
-            hold.record = record
+            hold.record, hold.mark = record, done.counters.get(c.MARK, 0)
             return True
         view = View(done.counters, done.now)
         if search.too_old(view):
@@ -147,17 +147,21 @@ def _recheck_credits(account: Account, hold: Hold, view: View, search: _Search, 
     """Refuse a call that cannot pay from *free* credits, unless a newer reading or slack may still help.
 
     Returns:
-        ``False`` to try again; ``True`` to wait in line for slack.
+        ``False`` to try again; ``True`` to wait in line for what open calls may give back.
     """
     needed, headroom = hold.quote.credits, account.books.credits_headroom
     missing = needed + headroom - free
+    # What is open may be inside the reading too. Another reading will tell once it is accepted, not before.
+    doubt = view[c.CREDITS_DOUBT] + (0 if hold.record is not None else view.credits_open)
     patient = search.looks < _LOOKS_MAX or hold.record is not None
-    doubtful = not account.books.lag and patient and missing <= view[c.CREDITS_DOUBT]
+    doubtful = not account.books.lag and patient and missing <= doubt
     since = search.young(account, view)
     if since is not None or doubtful:
         search.looks += 1
         yield from _look(account, hold, search, view[c.READ_AT] + 1 if since is None else since)
         return False
+    if hold.record is not None and not account.books.lag and missing <= doubt + view.credits_open:
+        return True
     if missing <= view[c.SLACK] and needed + headroom <= view[c.BALANCE]:
         return True
     _refuse_credits(account, needed, view, free)
@@ -246,7 +250,7 @@ def _take_slots(account: Account, hold: Hold) -> Flow[bool]:
         done = yield from account.transact(transaction)
         view = View(done.counters, done.now)
         if done.applied:
-            hold.record = record.moved(Stage.RESERVED)
+            hold.record, hold.mark = record.moved(Stage.RESERVED), view[c.MARK]
             return True
         if search.too_old(view):
             yield from _freshen(account, hold, view, search)
@@ -292,8 +296,7 @@ def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
         left = remaining(account, hold, view.now)
         if left is not None and left <= 0:
             _too_late(account, hold)
-        yield from pause_for(account, hold, (view[c.PAUSE] - view.now) / MICROS)
-        yield from account.load()
+        yield from pause_while(account, hold, lambda view: view[c.PAUSE])
         if hold.record is not None and account.view.now - renewed > micros(account.policy.lease / 4):
             done = yield from account.transact(account.books.renew(hold.record))
             if not done.applied:

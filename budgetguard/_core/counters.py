@@ -18,6 +18,7 @@ __all__ = [
     "CREDITS_BASE",
     "CREDITS_DOUBT",
     "CREDITS_GENERATION",
+    "CREDITS_OPEN",
     "FAILURES",
     "GENERATION",
     "MARK",
@@ -60,9 +61,10 @@ CREDITS_BASE = "cbase"
 """The oldest bucket of tagged credits that is still counted on top of the balance."""
 WAITING = "waiting"
 """Credits of calls in line: held, and certainly not sent."""
+CREDITS_OPEN = "copen"
+"""Credits that were being sent when the reading was installed."""
 CREDITS_DOUBT = "cdoubt"
-"""Credits that the installed reading may count a second time: what was on top of it when it was installed, but
-for calls in line."""
+"""Credits of accepted calls that the installed reading may count a second time, which a new one settles."""
 CLAIM = "claim"
 """Until when somebody has the right to ask for a reading; 0 when nobody does."""
 ASKED_AT = "asked_at"
@@ -137,6 +139,12 @@ class View:
     def held(self) -> int:
         """Credits counted on top of the reading: promised, or accepted and perhaps not inside it yet."""
         return self[BALANCE] - self[CREDITS]
+
+    @property
+    def credits_open(self) -> int:
+        """Credits of calls being sent that the reading may count too; only their answer can tell."""
+        still_open = self.held - self[WAITING] - sum(self[tagged(bucket)] for bucket in range(RING))
+        return min(self[CREDITS_OPEN], still_open)
 
     def doubt(self, pool: Pool) -> int:
         """Slots that a new reading may show to be free."""

@@ -141,11 +141,13 @@ class Books(Readings):
         charge: int,
         task_id: str,
         *,
+        read_since: bool = False,
         late: bool = False,
         lost: Record | None = None,
     ) -> tuple[Transaction, Record]:
         """Tag a call that the provider took, at its *charge* (its price, where none was told).
 
+        *read_since*: a reading was installed while it was open, and may count it too; from now on a new one can tell.
         *late*: its lease had ended meanwhile and its record is gone. What the end of the lease left of it, *lost*, is
         moved to this generation; what was left of it no more is counted anew, until the next reading.
         """
@@ -157,16 +159,26 @@ class Books(Readings):
         self._accept_credits(add, view, record, charge, late=late, lost=lost)
         after = record.moved(Stage.ACCEPTED, credits=charge, task_id=task_id, tag=generation, credits_tag=bucket)
         before = lost if late else record
+        if read_since:
+            self._doubt(add, view, record, charge)
         return (
             Transaction(
                 add=add,
                 expect={name: view[name] for name in _GENERATIONS},
                 drop={} if before is None else {before.key: before.dumps()},
                 put={after.key: Put(after.dumps(), record.task_lease)},
-                wake=add.get(c.CREDITS, 0) > 0,
+                wake=read_since or add.get(c.CREDITS, 0) > 0,
             ),
             after,
         )
+
+    def _doubt(self, add: dict[str, int], view: View, record: Record, charge: int) -> None:
+        """Note that the installed reading may count an accepted call a second time."""
+        pool = self.pool(record.pool)
+        if not self.at_completion:
+            add[c.CREDITS_DOUBT] = charge
+        if record.slots and not view[pool.own]:
+            add[pool.doubts[view[c.GENERATION] & 1]] = record.slots
 
     def _accept_slots(
         self, add: dict[str, int], view: View, record: Record, *, late: bool, lost: Record | None
@@ -228,6 +240,7 @@ class Books(Readings):
             add[pool.open] = -record.slots
             add[pool.running] = record.slots
             add[pool.tags[generation & 1]] = record.slots
+        self._doubt(add, view, record, record.credits)
         if record.slots or self.at_completion:
             lost = record.moved(Stage.LOST, tag=generation, credits_tag=bucket)
             put = {lost.key: Put(lost.dumps(), record.task_lease)}

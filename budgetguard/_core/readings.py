@@ -145,9 +145,11 @@ class Readings:
         add[c.CREDITS_BASE] = oldest - base
         add[c.BALANCE] = reading.credits - view[c.BALANCE]
         add[c.CREDITS] = reading.credits - view[c.BALANCE] + dissolved
-        on_top = reading.credits - (view[c.CREDITS] + add[c.CREDITS]) - view[c.WAITING]
-        add[c.CREDITS_DOUBT] = on_top - view[c.CREDITS_DOUBT]
-        expect[c.CREDITS_DOUBT] = view[c.CREDITS_DOUBT]
+        on_top = sum(view[tagged(bucket)] for bucket in range(oldest, newest + 1))
+        still_open = reading.credits - view[c.CREDITS] - add[c.CREDITS] - on_top - view[c.WAITING]
+        for name, value in ((c.CREDITS_DOUBT, on_top), (c.CREDITS_OPEN, still_open)):
+            add[name] = value - view[name]
+            expect[name] = view[name]
 
     def _install_pool(
         self, add: dict[str, int], expect: dict[str, int], view: View, reading: Reading, name: str
@@ -176,7 +178,7 @@ class Readings:
             expect[counter] = view[counter]
         add[pool.slots] = slots - view[pool.slots]
         if not own:
-            add[new_doubt] = on_top
+            add[new_doubt] = view[now]
         if self.exclusive and not own and capacity.running is not None and not view[c.CAREFUL]:
             add[c.CAREFUL] = 1
             expect[c.CAREFUL] = 0

@@ -7,6 +7,7 @@ among all processes. The others wait for it or go on, as their reading allows.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import replace
 
 from budgetguard._core import counters as c
@@ -19,7 +20,7 @@ from budgetguard._core.steps import Fetch, Flow, Load, Tell, Wait
 from budgetguard.events import Expired, LowBalance, Refreshed, RefreshFailed, StrangerSeen
 from budgetguard.model import Reading
 
-__all__ = ["Look", "adopt", "claim_for_user", "expire_due", "look_again", "pause_for", "remaining"]
+__all__ = ["Look", "adopt", "claim_for_user", "expire_due", "look_again", "pause_while", "remaining"]
 
 _CLAIM_MARGIN = 2.0
 """Seconds a claim outlives the time the credits endpoint has to answer."""
@@ -51,14 +52,21 @@ def remaining(account: Account, hold: Hold, now: int) -> float | None:
     return min(bounds) if bounds else None
 
 
-def pause_for(account: Account, hold: Hold, seconds: float | None) -> Flow[bool]:
-    """Wait for news of the account, some seconds at most and no longer than the call may; ``True`` if woken."""
+def pause_while(account: Account, hold: Hold, until: Callable[[View], int]) -> Flow[None]:
+    """Wait for news of the account, while there is a reason to: *until* tells from a look until when there is, or 0.
+
+    The look comes after the ticket is out, so that news cannot fall between the two.
+    """
     ticket = Ticket()
-    left = remaining(account, hold, account.view.now)
-    bounds = [bound for bound in (seconds, left, account.policy.lease / 3) if bound is not None]
     account.watchers.add(ticket)
     try:
-        return (yield from Wait(ticket, max(0.0, min(bounds))))
+        view = yield from account.load()
+        reason = (until(view) - view.now) / MICROS
+        if reason > 0:
+            left = remaining(account, hold, view.now)
+            bounds = [bound for bound in (reason, left, account.policy.lease / 3) if bound is not None]
+            yield from Wait(ticket, max(0.0, min(bounds)))
+            yield from account.load()
     finally:
         account.watchers.discard(ticket)
 
@@ -68,7 +76,8 @@ def look_again(account: Account, hold: Hold, since: int, *, wait: bool = True) -
 
     Without *wait*, neither somebody else's asking nor the floor between two readings is waited for.
     """
-    asked = False
+    interval = micros(account.policy.min_interval)
+    asked = swept = False
     while True:
         view = account.view
         if view.has_reading and view[c.READ_AT] >= since:
@@ -82,28 +91,26 @@ def look_again(account: Account, hold: Hold, since: int, *, wait: bool = True) -
                 return Look.BUSY
             if late:
                 return Look.LATE
-            yield from pause_for(account, hold, (view[c.CLAIM] - view.now) / MICROS)
-            yield from account.load()
+            yield from pause_while(account, hold, lambda view: view[c.CLAIM])
         elif view[c.BACKOFF] > view.now:
             return Look.FAILING
-        elif view[c.ASKED_AT] and view.now < view[c.ASKED_AT] + micros(account.policy.min_interval):
+        elif view[c.ASKED_AT] and view.now < view[c.ASKED_AT] + interval:
             if not wait:
                 return Look.BUSY
             if late:
                 return Look.LATE
-            until = view[c.ASKED_AT] + micros(account.policy.min_interval)
-            yield from pause_for(account, hold, (until - view.now) / MICROS)
-            yield from account.load()
+            yield from pause_while(account, hold, lambda view: view[c.ASKED_AT] + interval)
+        elif not swept:
+            # What is due is ended first, so that this reading settles it; then all is looked at again.
+            swept = True
+            yield from expire_due(account)
         else:
-            asked = True
-            yield from refresh(account, hold)
+            asked, swept = True, False
+            yield from _ask(account, hold)
 
 
-def refresh(account: Account, hold: Hold) -> Flow[None]:
-    """Expire what is due, so that the reading settles it; claim, ask, install. What comes of it shows in the view."""
-    yield from expire_due(account)
-    if account.view[c.CLAIM] > account.view.now:
-        return
+def _ask(account: Account, hold: Hold) -> Flow[None]:
+    """Claim, ask, install. Whatever comes of it shows in the account's view."""
     claimed = yield from _claim(account, hold)
     if claimed is None:
         return

@@ -142,7 +142,10 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
     task_id, late, lost = clean(verdict.task_id or ""), False, None
     while True:
         view = account.view
-        transaction, after = account.books.accept(view, record, charge, task_id, late=late, lost=lost)
+        read_since = late or view[c.MARK] != hold.mark
+        transaction, after = account.books.accept(
+            view, record, charge, task_id, read_since=read_since, late=late, lost=lost
+        )
         done = yield from account.transact(transaction)
         if done.applied:
             break
