@@ -24,6 +24,8 @@ __all__ = ["FakeVidu"]
 _PREFIX = "/ent/v2/"
 _STATES = {Phase.WAITING: "queueing", Phase.RUNNING: "processing", Phase.SUCCEEDED: "success"}
 _FIRST_ID = 900_000_000_000_000_000
+_MANY = 1_000_000
+"""What no limit looks like: an answer always states one."""
 
 
 class FakeVidu(FakeProvider):
@@ -295,7 +297,7 @@ class FakeVidu(FakeProvider):
 
     def _rows(self, state: AccountState) -> list[dict[str, Any]]:
         credits = _spread(state.reported, len(self.types))
-        limit = state.limit or 0
+        limit = _MANY if state.limit is None else state.limit
         limits = _spread(limit, len(self.types)) if self.limit_rows == "sum" else [limit] * len(self.types)
         return [
             {
@@ -315,7 +317,7 @@ class FakeVidu(FakeProvider):
                 "id": f"{700_000_000_000 + place}",
                 "name": f"{name} package",
                 "type": name,
-                "concurrency": state.limit or 0,
+                "concurrency": _MANY if state.limit is None else state.limit,
                 "credit_amount": self._number(bought[place]),
                 "credit_remain": self._number(left[place]),
                 "created_at": self._iso(0.0),
