@@ -190,4 +190,7 @@ def problem(request: httpx.Request, refused: Refused) -> httpx.Response:
         "detail": str(refused),
         **refused.facts,
     }
-    return httpx.Response(status, headers=headers, content=json.dumps(document).encode(), request=request)
+    data = json.dumps(document).encode()
+    headers["content-length"] = str(len(data))
+    # As a stream, like an answer from afar: one given as content counts as read already.
+    return httpx.Response(status, headers=headers, stream=httpx.ByteStream(data), request=request)
