@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pytest
 import redis
+import redis.exceptions
 
 __all__ = ["ValkeyServer", "valkey_server"]
 

@@ -1,0 +1,131 @@
+"""One connection to the server, and what is said over it: blocking, and on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis.exceptions
+from redis.exceptions import RedisError, ResponseError
+
+from budgetguard.stores._redis_server import Server
+from budgetguard.stores._redis_wire import Args, Call
+
+__all__ = ["AsyncLink", "Link"]
+
+
+class Link:
+    """A connection for one thread at a time. Opened when needed, and again when lost."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: Any = None  # redis-py types its connections only in part
+
+    def exchange(self, calls: Sequence[Call]) -> None:
+        """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
+        conversation = self._server.converse(calls, time.monotonic() + self._server.timeout, time.monotonic)
+        try:
+            step = next(conversation)
+            while True:
+                if not isinstance(step, list):
+                    self.close()
+                    time.sleep(step)
+                    step = conversation.send([])
+                    continue
+                try:
+                    replies = self.ask(step)
+                except Exception as error:  # noqa: BLE001 - the conversation knows what can be mended
+                    step = conversation.throw(error)
+                else:
+                    step = conversation.send(replies)
+        except StopIteration:
+            return
+
+    def ask(self, commands: Sequence[Args]) -> list[Any]:
+        """Send commands and read their replies; of those the server refused, the errors."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._server.connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection. The next exchange opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+
+class AsyncLink:
+    """The same for one task at a time, on the event loop it is first used on."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: Any = None
+
+    async def exchange(self, calls: Sequence[Call]) -> None:
+        """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
+        conversation = self._server.converse(calls, time.monotonic() + self._server.timeout, time.monotonic)
+        try:
+            step = next(conversation)
+            while True:
+                if not isinstance(step, list):
+                    await self._drop()
+                    await asyncio.sleep(step)
+                    step = conversation.send([])
+                    continue
+                try:
+                    replies = await self.ask(step)
+                except Exception as error:  # noqa: BLE001 - the conversation knows what can be mended
+                    step = conversation.throw(error)
+                else:
+                    step = conversation.send(replies)
+        except StopIteration:
+            return
+
+    async def ask(self, commands: Sequence[Args]) -> list[Any]:
+        """Send commands and read their replies; of those the server refused, the errors."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._server.async_connection()
+        try:
+            async with asyncio.timeout(self._server.timeout / 2):
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                replies: list[Any] = []
+                for _ in commands:
+                    try:
+                        replies.append(await connection.read_response())
+                    except ResponseError as error:
+                        replies.append(error)
+                return replies
+        except TimeoutError:
+            await self._drop()
+            raise redis.exceptions.TimeoutError("no answer in time") from None
+        except BaseException:
+            await self._drop()
+            raise
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """Close the connection. The next exchange opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError, RedisError):
+                await connection.disconnect()

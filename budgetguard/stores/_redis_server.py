@@ -1,0 +1,212 @@
+"""Where the server is and how connections to it are made, without ever telling its password."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.asyncio.connection
+import redis.connection
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - as the client names it
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004 - as the client names it
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from budgetguard.errors import SettingError, StoreError
+from budgetguard.stores._redis_wire import SCRIPT, Args, Call
+
+__all__ = ["Conversation", "Server"]
+
+_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
+_FORGOTTEN = ("max_connections", "connection_class")
+_PAUSE = 0.02
+_parse: Any = redis.connection.parse_url  # untyped there
+_PAUSE_MAX = 0.5
+
+Conversation = Generator[list[Args] | float, list[Any], None]
+"""What to send next, or how many seconds to wait before; takes the replies. A connection is dropped before a pause."""
+
+
+class Server:
+    """A server's address and settings. Immutable; safe to share between threads."""
+
+    def __init__(self, url: str, timeout: float, options: Mapping[str, Any]) -> None:
+        scheme, colon, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
+        if not colon or scheme not in _SCHEMES:
+            # The address may hold a password wherever it is wrong, so it is not shown.
+            right = f"give an address that begins with one of {', '.join(f'{name}://' for name in _SCHEMES)}"
+            raise SettingError("url", scheme if colon else "...", right)
+        plain = f"{_SCHEMES[scheme]}://{rest}"
+        self.timeout = timeout
+        try:
+            self._blocking = self._settings(_parse(plain), options)
+            self._blocking["retry"] = Retry(NoBackoff(), 0)
+            self._blocking["socket_timeout"] = self._blocking["socket_connect_timeout"] = timeout / 2
+            self._class = self._blocking.pop("class", redis.connection.Connection)
+            self._async = self._settings(dict(redis.asyncio.connection.parse_url(plain)), options)
+            self._async["retry"] = AsyncRetry(NoBackoff(), 0)
+            self._async["socket_timeout"] = self._async["socket_connect_timeout"] = None
+            self._async_class = self._async.pop("class", redis.asyncio.connection.Connection)
+            self.connection()
+        except (ValueError, TypeError, RedisError) as error:
+            raise SettingError(
+                "url",
+                f"{scheme}://...",
+                f"the address or a setting in it is not understood ({type(error).__name__}); give for instance "
+                "redis://user:password@host:6379/0, with % signs for special characters of the password",
+            ) from None
+        self.where = self._where(scheme, urlsplit(plain).hostname)
+        self._secret = str(self._blocking.get("password") or "")
+
+    def _settings(self, parsed: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        settings = {**parsed, **options}
+        if "connection_class" in settings:
+            settings["class"] = settings["connection_class"]
+        for name in _FORGOTTEN:
+            settings.pop(name, None)
+        settings |= {"decode_responses": False, "encoding": "utf-8", "protocol": 2, "health_check_interval": 0}
+        settings |= {"retry_on_timeout": False}
+        return settings
+
+    def _where(self, scheme: str, host: str | None) -> str:
+        settings = self._blocking
+        if scheme == "unix":
+            return f"unix://{settings.get('path', '')}"
+        return f"{scheme}://{host or 'localhost'}:{settings.get('port', 6379)}/{settings.get('db', 0)}"
+
+    def connection(self) -> Any:
+        """Make a connection that is not open yet."""
+        return self._class(**self._blocking)
+
+    def async_connection(self) -> Any:
+        """Make a connection that is not open yet, for the running event loop."""
+        return self._async_class(**self._async)
+
+    def converse(self, calls: Sequence[Call], deadline: float, clock: Any) -> Conversation:
+        """Get every call answered, in spite of what may happen on the way, or failed with a `StoreError`.
+
+        A call whose answer was lost is sent again: the server does it once.
+        """
+        tries, in_doubt = 0, False
+        pending = [call for call in calls if not call.done]
+        load = False
+        while pending:
+            tries += 1
+            commands = [call.command for call in pending]
+            if load:
+                commands.insert(0, ["SCRIPT", "LOAD", SCRIPT])
+            try:
+                replies = yield commands
+            except (AuthenticationError, AuthorizationError) as error:
+                return self._fail(pending, self._denied(error), error)
+            except (ConnectionError, TimeoutError, OSError) as error:
+                in_doubt = in_doubt or any(call.writes for call in pending)
+                trouble: Exception = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, no caller is left without an answer
+                return self._fail(pending, self._unasked(error), error)
+            else:
+                trouble, load = self._take(pending, replies[1:] if load else replies)
+                pending = [call for call in pending if not call.done]
+                if load and tries < 3:
+                    continue
+            if not pending:
+                return None
+            pause = 0.0 if tries == 1 else min(_PAUSE_MAX, _PAUSE * 2**tries) * (0.5 + random.random())  # noqa: S311
+            if clock() + pause >= deadline:
+                return self._fail(pending, self._unreachable(trouble, tries, in_doubt=in_doubt), trouble)
+            yield pause
+        return None
+
+    def _take(self, pending: Sequence[Call], replies: Sequence[Any]) -> tuple[Exception, bool]:
+        """Hand out the replies; gives what may pass if one waits, and whether the script is missing."""
+        trouble: Exception = ConnectionError("no answer")
+        missing = False
+        for call, reply in zip(pending, replies, strict=True):
+            if not isinstance(reply, Exception):
+                call.answer(reply)
+            elif isinstance(reply, NoScriptError):
+                trouble, missing = reply, True
+            elif isinstance(reply, ReadOnlyError | ClusterDownError | TryAgainError) or _is(reply, "BUSY"):
+                trouble = reply
+            else:
+                self._fail([call], self._explain(reply), reply)
+        return trouble, missing
+
+    def _fail(self, calls: Sequence[Call], message: str, cause: Exception) -> None:
+        for call in calls:
+            failure = StoreError(self._hide(message))
+            failure.__cause__ = cause
+            call.fail(failure)
+
+    def _hide(self, message: str) -> str:
+        return message.replace(self._secret, "***") if self._secret else message
+
+    def _unreachable(self, error: Exception, tries: int, *, in_doubt: bool) -> str:
+        doubt = " It may have been applied." if in_doubt else ""
+        return (
+            f"The store at {self.where} gave no answer in {self.timeout:g} s, at the {_ordinal(tries)} try "
+            f"({_said(error)}).{doubt} Check that the server runs and can be reached from here; no paid call is let "
+            "through without it."
+        )
+
+    def _unasked(self, error: Exception) -> str:
+        return (
+            f"The store at {self.where} could not be asked ({_said(error)}). Check that a Redis or Valkey server "
+            "answers at this address, and that amounts are whole numbers and records bytes."
+        )
+
+    def _denied(self, error: Exception) -> str:
+        return (
+            f"The store at {self.where} does not let us in ({_said(error)}). Check the user and the password in the "
+            "address, with % signs for special characters."
+        )
+
+    def _explain(self, error: Exception) -> str:
+        said = _said(error)
+        if isinstance(error, NoPermissionError):
+            remedy = "Allow this user EVALSHA, SCRIPT LOAD, HGET, SUBSCRIBE, the keys and the channels of the prefix"
+        elif isinstance(error, OutOfMemoryError) or _is(error, "OOM"):
+            remedy = "Nothing was changed. Give the server more memory, or another server to the other users of it"
+        elif isinstance(error, MovedError):
+            remedy = "It is a node of a cluster; give the address of a server, or of a proxy in front of the cluster"
+        elif _is(error, "LAYOUT"):
+            remedy = "Another version of this library wrote there; use the same version, or another prefix"
+        elif _is(error, "WRONGTYPE"):
+            remedy = "Something else wrote there; choose another prefix"
+        elif _is(error, "MISCONF") or _is(error, "NOREPLICAS"):
+            remedy = "Mend the server's persistence or replication, which it was told to insist on"
+        else:
+            remedy = "This is not expected of Redis 7.0 or Valkey 7.2 and later; look at the server's log"
+        return f"The store at {self.where} refused the call ({said}). {remedy}."
+
+    def __repr__(self) -> str:
+        return f"Server({self.where!r})"
+
+
+def _is(error: Exception, kind: str) -> bool:
+    return isinstance(error, ResponseError) and str(error).startswith(kind)
+
+
+def _said(error: Exception) -> str:
+    text = str(error).strip().rstrip(".")
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
