@@ -1,0 +1,362 @@
+"""Deliberate mistakes in the rule, each of which the search must find.
+
+A search that finds nothing may be blind. So the rule is broken in one place at a time, the way a tired author would,
+and some schedule must break a promise then.
+
+Two mistakes that suggest themselves are not here, as they do no harm that a promise forbids:
+
+- Not counting a call whose answer comes after its lease ended. If the provider took it before the end of the lease,
+  the end of the lease counted it, and the next reading shows it. If it took it afterwards, the call was a stray, which
+  costs what a stranger costs until the next reading.
+- Not waking the next in line when a head that waits is cancelled. Its credits go back in a transaction that wakes the
+  heads of all lines, the new one too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from budgetguard._core import admission, settlement
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.counters import View, closed_at, tagged
+from budgetguard._core.ledger import Books
+from budgetguard._core.line import Ticket
+from budgetguard._core.readings import Claim, Readings
+from budgetguard._core.records import Record, Stage
+from budgetguard._core.steps import Flow
+from budgetguard.model import Outcome
+from budgetguard.ports import Transaction
+from tests.search.provider import Provider
+
+__all__ = ["MUTATIONS", "Mutation"]
+
+Around = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One mistake: what is replaced where, and the classes of schedules in which it can show (none for all)."""
+
+    name: str
+    patches: tuple[tuple[Any, str, Around], ...]
+    kinds: tuple[str, ...] = ()
+
+    @contextmanager
+    def applied(self) -> Generator[None]:
+        """Make the mistake for a while."""
+        with ExitStack() as stack:
+            for owner, name, around in self.patches:
+                stack.enter_context(mock.patch.object(owner, name, _wrapped(getattr(owner, name), around)))
+            yield
+
+
+def _wrapped(original: Any, around: Around) -> Any:
+    if isinstance(original, property):
+        return property(lambda self: around(original.fget, self))
+
+    def mutated(*args: Any, **kwargs: Any) -> Any:
+        return around(original, *args, **kwargs)
+
+    return mutated
+
+
+# -- readings -------------------------------------------------------------------------------------------------------
+
+
+def _forget_open_credits(
+    original: Around, self: Readings, add: dict[str, int], expect: Any, view: View, claim: Any, reading: Any
+) -> None:
+    original(self, add, expect, view, claim, reading)
+    kept = range(view[c.CREDITS_BASE] + add[c.CREDITS_BASE], view[c.CREDITS_GENERATION] + 1)
+    add[c.CREDITS] += add[c.CREDITS_DOUBT] + view[c.CREDITS_DOUBT] - sum(view[tagged(g)] for g in kept)
+
+
+def _forget_open_slots(
+    original: Around, self: Readings, add: dict[str, int], expect: Any, view: View, reading: Any, name: str
+) -> None:
+    original(self, add, expect, view, reading, name)
+    add[self.pool(name).slots] += view[self.pool(name).open]
+
+
+def _dissolve_newest_credits(
+    original: Around, self: Readings, add: dict[str, int], expect: dict[str, int], view: View, claim: Any, reading: Any
+) -> None:
+    original(self, add, expect, view, claim, reading)
+    newest = tagged(view[c.CREDITS_GENERATION])
+    add[c.CREDITS] += view[newest]
+    add[newest] = -view[newest]
+    expect[newest] = view[newest]
+
+
+def _dissolve_newest_slots(
+    original: Around, self: Readings, add: dict[str, int], expect: dict[str, int], view: View, reading: Any, name: str
+) -> None:
+    original(self, add, expect, view, reading, name)
+    pool = self.pool(name)
+    if not add[pool.own] + view[pool.own]:
+        newest = pool.tags[view[c.GENERATION] & 1]
+        add[pool.slots] += view[newest]
+        add[newest] = -view[newest]
+        expect[newest] = view[newest]
+
+
+def _claim_without_mark(original: Around, self: Readings, view: View, seconds: float) -> tuple[Transaction, Claim]:
+    transaction, claim = original(self, view, seconds)
+    for name in (c.GENERATION, c.CREDITS_GENERATION):
+        transaction.add.pop(name, None)
+    return transaction, replace(claim, mark=view[c.MARK] + 1)
+
+
+def _mark_at_install(original: Around, self: Readings, view: View, claim: Claim, reading: Any) -> Transaction:
+    names = (c.GENERATION, c.CREDITS_GENERATION)
+    moved = View({**view.counters, **{name: view[name] + 1 for name in names}}, view.now)
+    transaction: Transaction = original(self, moved, claim, reading)
+    for name in names:
+        transaction.expect[name] = view[name]
+        transaction.add[name] = 1
+    return transaction
+
+
+def _claim_from_view(original: Around, self: Readings, view: View, seconds: float) -> tuple[Transaction, Claim]:
+    transaction, claim = original(self, view, seconds)
+    opened = closed_at(view[c.CREDITS_GENERATION] + 1)
+    if opened in transaction.stamp:
+        transaction.stamp = (c.ASKED_AT,)
+        transaction.add[opened] = view.now - view[opened]
+    return transaction, claim
+
+
+def _claim_unasked(original: Around, self: Readings, view: View, seconds: float) -> tuple[Transaction, Claim]:
+    transaction, claim = original(self, view, seconds)
+    transaction.stamp = tuple(name for name in transaction.stamp if name != c.ASKED_AT)
+    return transaction, claim
+
+
+def _claim_for_nothing(original: Around, self: Readings, view: View, seconds: float) -> Any:
+    return original(self, view, 0.0)
+
+
+def _unclaim_any(original: Around, self: Readings, claim: Claim) -> Transaction:
+    return Transaction(add={c.CLAIM: -claim.until}, wake=True)
+
+
+def _no_lag(original: Around, self: Readings, **terms: Any) -> None:
+    original(self, **{**terms, "lag": 0})
+
+
+def _charged_at_once(original: Around, self: Readings, **terms: Any) -> None:
+    original(self, **{**terms, "at_completion": False})
+
+
+# -- endings --------------------------------------------------------------------------------------------------------
+
+
+def _seen_always(original: Around, self: Books, *args: Any, seen: bool, expired: bool) -> None:
+    original(self, *args, seen=True, expired=expired)
+
+
+def _seen_under_any(
+    original: Around, self: Books, view: View, record: Record, *, seen_under: int | None, **rest: Any
+) -> Any:
+    return original(self, view, record, seen_under=None if seen_under is None else view[c.MARK], **rest)
+
+
+def _ends_without_doubt(
+    original: Around, self: Books, add: dict[str, int], view: View, record: Record, pool: c.Pool, **rest: Any
+) -> None:
+    original(self, add, view, record, pool, **rest)
+    if not view[pool.own] and record.tag == view[c.GENERATION]:
+        for doubt in pool.doubts:
+            add.pop(doubt, None)
+
+
+def _accept_unexpecting(original: Around, self: Books, *args: Any, **rest: Any) -> tuple[Transaction, Record]:
+    transaction, after = original(self, *args, **rest)
+    transaction.expect = {}
+    return transaction, after
+
+
+def _not_dropping(original: Around, self: Books, *args: Any, **rest: Any) -> Transaction:
+    transaction: Transaction = original(self, *args, **rest)
+    transaction.drop = {}
+    return transaction
+
+
+def _not_waking(original: Around, self: Books, *args: Any, **rest: Any) -> Transaction:
+    transaction: Transaction = original(self, *args, **rest)
+    transaction.wake = False
+    return transaction
+
+
+def _expire_gives_back(original: Around, self: Books, view: View, record: Record) -> Any:
+    return self.release(record) if record.stage is Stage.RESERVED else original(self, view, record)
+
+
+def _expire_tags_at_completion(original: Around, self: Books, view: View, record: Record) -> Any:
+    self.at_completion, kept = False, self.at_completion
+    try:
+        return original(self, view, record)
+    finally:
+        self.at_completion = kept
+
+
+def _refund_twice(
+    original: Around, self: Books, add: dict[str, int], view: View, record: Record, *, failed: bool, charge: Any
+) -> None:
+    original(self, add, view, record, failed=failed, charge=charge)
+    if failed and self.refund_failed and not self.at_completion and record.credits_tag < view[c.CREDITS_BASE]:
+        add[c.CREDITS] = record.credits
+
+
+def _not_giving_back(original: Around, account: Account, hold: Hold, record: Record) -> Flow[None]:
+    hold.record = None
+    yield from ()
+
+
+def _unknown_given_back(original: Around, account: Account, hold: Hold, verdict: Any, **rest: Any) -> Flow[None]:
+    given = replace(verdict, outcome=Outcome.NOT_SENT) if verdict.outcome is Outcome.UNKNOWN else verdict
+    yield from original(account, hold, given, **rest)
+
+
+# -- admission ------------------------------------------------------------------------------------------------------
+
+
+def _overtake(original: Around, account: Account, hold: Hold) -> Flow[None]:
+    if len(account.line(hold.quote.pool)) and (yield from admission._take(account, hold, Stage.RESERVED)):
+        hold.number = account.number()
+        yield from admission._tell_admitted(account, hold)
+        return
+    yield from original(account, hold)
+
+
+def _take_floorless(original: Around, self: Books, record: Record, **rest: Any) -> Transaction:
+    transaction: Transaction = original(self, record, **rest)
+    transaction.floor.pop(self.pool(record.pool).slots, None)
+    return transaction
+
+
+def _take_spent(original: Around, self: Books, record: Record, **rest: Any) -> Transaction:
+    transaction: Transaction = original(self, record, **rest)
+    transaction.floor.pop(c.CREDITS, None)
+    return transaction
+
+
+def _always_young(original: Around, self: Any, account: Account, view: View) -> None:
+    return None
+
+
+def _leave_silently(original: Around, account: Account, hold: Hold) -> Flow[None]:
+    if hold.ticket is not None:
+        account.line(hold.quote.pool).leave(hold.ticket)
+    hold.ticket = None
+    yield from ()
+
+
+def _last_first(original: Around, self: Ticket, priority: int = 0, number: int = 0) -> None:
+    original(self, priority, -number)
+
+
+def _owns_always(original: Around, self: Readings, view: View, reading: Any, name: str) -> bool:
+    return True if self.exclusive else bool(original(self, view, reading, name))
+
+
+def _no_doubt(original: Around, *args: Any) -> int:
+    return 0
+
+
+def _no_credits_doubt(
+    original: Around, self: Readings, add: dict[str, int], expect: Any, view: View, claim: Any, reading: Any
+) -> None:
+    original(self, add, expect, view, claim, reading)
+    add[c.CREDITS_DOUBT] = 0
+
+
+def _without_queued(original: Around, self: Provider, pool: str) -> int:
+    return sum(task.slots for task in self.tasks.values() if task.pool == pool and not task.queued)
+
+
+_ALL = (
+    Mutation("a reading forgets the credits of open calls", ((Readings, "_install_credits", _forget_open_credits),)),
+    Mutation("a reading forgets the slots of open calls", ((Readings, "_install_pool", _forget_open_slots),)),
+    Mutation(
+        "a reading dissolves the credits accepted since its mark",
+        ((Readings, "_install_credits", _dissolve_newest_credits),),
+    ),
+    Mutation(
+        "a reading dissolves the slots accepted since its mark", ((Readings, "_install_pool", _dissolve_newest_slots),)
+    ),
+    Mutation(
+        "the mark is made when the answer comes, not before asking",
+        ((Readings, "claim", _claim_without_mark), (Readings, "install", _mark_at_install)),
+    ),
+    Mutation(
+        "an older reading replaces a newer one",
+        ((Readings, "supersedes", lambda original, self, view, claim: True),),
+        ("slow credits",),
+    ),
+    Mutation("the lag of the balance is ignored", ((Readings, "__init__", _no_lag),), ("lag",)),
+    Mutation(
+        "a mark is dated by the last look instead of by the store", ((Readings, "claim", _claim_from_view),), ("lag",)
+    ),
+    Mutation(
+        "credits charged at completion are taken as charged at once",
+        ((Readings, "__init__", _charged_at_once),),
+        ("completion",),
+    ),
+    Mutation("the queued tasks of a reading are not counted", ((Provider, "shown", _without_queued),)),
+    Mutation("a claim ends at once", ((Readings, "claim", _claim_for_nothing),), ("slow credits",)),
+    Mutation(
+        "whoever gives up a claim ends anybody's", ((Readings, "unclaim", _unclaim_any),), ("slow credits", "killed")
+    ),
+    Mutation("nobody notes when a reading was asked for", ((Readings, "claim", _claim_unasked),)),
+    Mutation(
+        "a stranger on an exclusive account is ignored", ((Readings, "owns", _owns_always),), ("exclusive stranger",)
+    ),
+    Mutation(
+        "the end of a task inside a reading gives its slot back unseen", ((Books, "_finish_slots", _seen_always),)
+    ),
+    Mutation("a poll sent before the reading counts as seen", ((Books, "finish", _seen_under_any),)),
+    Mutation(
+        "a task ended during a reading leaves no doubt",
+        ((Books, "_finish_slots", _ends_without_doubt),),
+        ("slow credits",),
+    ),
+    Mutation("a call is tagged with the generation last seen", ((Books, "accept", _accept_unexpecting),)),
+    Mutation("a release does not end the record", ((Books, "release", _not_dropping),)),
+    Mutation("a finish does not end the record", ((Books, "finish", _not_dropping),)),
+    Mutation("a refused call is not given back", ((settlement, "_release", _not_giving_back),)),
+    Mutation("an unknown outcome is given back at once", ((settlement, "settle", _unknown_given_back),), ("unknown",)),
+    Mutation(
+        "the end of a lease gives back what was sent", ((Books, "expire", _expire_gives_back),), ("unknown", "killed")
+    ),
+    Mutation(
+        "the end of a lease counts as charged though that is at completion",
+        ((Books, "expire", _expire_tags_at_completion),),
+        ("completion", "anything"),
+    ),
+    Mutation("a refund inside the reading is given back again", ((Books, "_finish_credits", _refund_twice),)),
+    Mutation("a finish wakes nobody", ((Books, "finish", _not_waking),)),
+    Mutation("a release wakes nobody", ((Books, "release", _not_waking),)),
+    Mutation("a newcomer overtakes the line", ((settlement, "admit", _overtake),)),
+    Mutation("the last come is served first", ((Ticket, "__init__", _last_first),)),
+    Mutation("the head of the line takes slots that are not there", ((Books, "take_slots", _take_floorless),)),
+    Mutation(
+        "the head of the line does not look whether its credits are still there",
+        ((Books, "take_slots", _take_spent),),
+        ("foreign",),
+    ),
+    Mutation("a call is refused on an old reading", ((admission._Search, "young", _always_young),)),
+    Mutation(
+        "an admitted head does not pass its turn on",
+        ((admission, "leave", _leave_silently), (settlement, "leave", _leave_silently)),
+    ),
+    Mutation("doubt about slots is ignored", ((View, "doubt", _no_doubt),)),
+    Mutation("doubt about credits is ignored", ((Readings, "_install_credits", _no_credits_doubt),)),
+)
+
+MUTATIONS = {mutation.name: mutation for mutation in _ALL}

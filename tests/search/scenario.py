@@ -1,0 +1,284 @@
+"""What a schedule is about: the provider, the policy, the calls and the mishaps, drawn from its seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from budgetguard.model import Quote
+from budgetguard.policy import Policy
+
+__all__ = ["KINDS", "Call", "Scenario", "draw", "kind_of"]
+
+SECOND = 1_000_000
+
+KINDS = (
+    "plain",
+    "pools",
+    "priorities",
+    "unknown",
+    "foreign",
+    "changes",
+    "killed",
+    "exclusive",
+    "exclusive stranger",
+    "no slot data",
+    "completion",
+    "lag",
+    "ranges",
+    "failing credits",
+    "slow credits",
+    "anything",
+)
+"""The classes of scenarios; a seed belongs to one of them."""
+
+PACES = ("uniform", "starved", "bursts", "ranks")
+"""How the order of events is chosen: any, one process far behind, all at once, by ranks that change now and then."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call somebody makes. Times in microseconds after the start."""
+
+    at: int
+    process: int
+    quote: Quote
+    charge: int
+    """What the provider will take."""
+    duration: int
+    """How long its task runs."""
+    fails: bool
+    sync: bool
+    priority: int
+    deadline: float | None
+    cancel_at: int | None
+    polled_by: int | None
+    """The process that asks about its task; ``None`` for nobody."""
+    poll_every: int
+    told_by_webhook: bool
+
+
+@dataclass(slots=True)
+class Scenario:
+    """Everything about a schedule but the order of its events. Times in microseconds unless said otherwise."""
+
+    seed: int
+    kind: str
+    policy: Policy
+    pace: str
+    processes: int
+    balance: int
+    limits: dict[str, int | None]
+    calls: list[Call] = field(default_factory=list)
+    reports_slots: bool = True
+    at_completion: bool = False
+    lag: int = 0
+    task_lease: float = 200.0
+    tells_charge: bool = True
+    refunds: bool = True
+    hop: int = 10_000
+    """The longest way to the store."""
+    fetch: int = 300_000
+    """The longest way to the provider's credits endpoint, one way."""
+    send: int = 500_000
+    """The longest way of a call to the provider, one way."""
+    lost: float = 0.0
+    """How likely an answer to a call is lost, or says nothing."""
+    not_sent: float = 0.0
+    rejected: float = 0.0
+    rate: float = 0.0
+    fetch_fails: float = 0.0
+    foreign: list[tuple[int, int]] = field(default_factory=list)
+    """Credits somebody else spends: when, how many."""
+    top_ups: list[tuple[int, int]] = field(default_factory=list)
+    strangers: list[tuple[int, str, int, int]] = field(default_factory=list)
+    """Slots somebody else takes: when, of which pool, how many, for how long."""
+    new_limits: list[tuple[int, str, int]] = field(default_factory=list)
+    kills: list[tuple[int, int]] = field(default_factory=list)
+    """Processes that are killed: when, which."""
+    sleeps: list[tuple[int, int, int]] = field(default_factory=list)
+    """Processes that are suspended: when, which, for how long."""
+    questions: list[tuple[int, int, bool]] = field(default_factory=list)
+    """Questions for the balance by a user's own client: when, in which process, whether cancelled halfway."""
+    listening: bool = True
+    exact: bool = True
+    """Whether prices are exact or upper bounds."""
+    span: int = 0
+    """When the last disturbance is over."""
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing fails and nobody dies, so that waiting has short bounds."""
+        return not (self.kills or self.sleeps or self.fetch_fails or self.rate or self.lost)
+
+
+def kind_of(seed: int) -> str:
+    """Tell the class of a seed's scenario."""
+    return KINDS[seed % len(KINDS)]
+
+
+def draw(seed: int) -> Scenario:
+    """Draw the scenario of a seed."""
+    rng = random.Random(seed)
+    kind = kind_of(seed)
+    traits = _traits(rng, kind)
+    processes = rng.choice((1, 1, 2, 2, 3))
+    policy = _policy(rng, traits)
+    pools = ("", "b") if "pools" in traits else ("",)
+    limits: dict[str, int | None] = {pool: rng.randint(1, 4) for pool in pools}
+    if rng.random() < 0.05:
+        limits[""] = None
+    scenario = Scenario(
+        seed,
+        kind,
+        policy,
+        pace=rng.choice(PACES),
+        processes=processes,
+        balance=0,
+        limits=limits,
+        listening=rng.random() < 0.9,
+        hop=rng.choice((0, 1_000, 10_000, 100_000)),
+        fetch=rng.choice((1_000, 100_000, 300_000)),
+        send=rng.choice((1_000, 300_000, 1_000_000)),
+        tells_charge=rng.random() < 0.6,
+        refunds=rng.random() < 0.6 or policy.refund_failed,
+    )
+    _provider(rng, scenario, traits)
+    _calls(rng, scenario, traits)
+    _mishaps(rng, scenario, traits)
+    return scenario
+
+
+def _traits(rng: random.Random, kind: str) -> frozenset[str]:
+    every = ("pools", "priorities", "unknown", "foreign", "changes", "killed", "completion", "lag", "ranges")
+    if kind == "anything":
+        chosen = {trait for trait in (*every, "failing credits", "questions", "cancels") if rng.random() < 0.35}
+        chosen |= set(rng.choice(((), (), ("exclusive",), ("no slot data",))))
+    else:
+        chosen = set(kind.split(" ")) if kind == "exclusive stranger" else {kind}
+        chosen |= {trait for trait in ("questions", "cancels") if rng.random() < 0.3}
+        if rng.random() < 0.15:
+            chosen.add(rng.choice(("pools", "priorities", "unknown", "ranges")))
+    if "unknown" in chosen or (chosen & {"killed", "lag", "no slot data"} and rng.random() < 0.5):
+        chosen.add("short leases")
+    return frozenset(chosen)
+
+
+def _policy(rng: random.Random, traits: frozenset[str]) -> Policy:
+    settings: dict[str, Any] = {
+        "max_age": rng.choice((2.0, 10.0, 60.0)),
+        "min_interval": rng.choice((0.2, 1.0)),
+        "recheck_after": 1.0,
+        "credits_timeout": 20.0 if "slow credits" in traits else rng.choice((2.0, 10.0)),
+        "lease": 30.0 if "short leases" in traits else 120.0,
+        "exclusive": "exclusive" in traits,
+        "refund_failed": rng.random() < 0.3,
+        "resend_max": rng.choice((0, 1, 5)),
+    }
+    settings["max_stale"] = settings["max_age"] + rng.choice((0.0, 5.0, 50.0))
+    if rng.random() < 0.25:
+        settings["credits_headroom"] = rng.choice((5, 20))
+    if rng.random() < 0.1:
+        settings["slots_headroom"] = 1
+    if "priorities" in traits:
+        settings["max_waiting"] = rng.choice((1, 2, 10))
+        settings["max_wait"] = rng.choice((None, 3.0, 30.0))
+    if "failing credits" in traits:
+        settings["on_credits_error"] = rng.choice(("closed", "closed", "open"))
+        settings["backoff_max"] = rng.choice((1.0, 8.0))
+    if rng.random() < 0.1:
+        settings["low_balance"] = (20, 50)
+    return Policy(**settings)
+
+
+def _provider(rng: random.Random, scenario: Scenario, traits: frozenset[str]) -> None:
+    scenario.reports_slots = "no slot data" not in traits
+    scenario.at_completion = "completion" in traits
+    if "lag" in traits:
+        scenario.lag = rng.choice((100_000, 2 * SECOND, 20 * SECOND))
+        if scenario.lag == 100_000:
+            # As long as a way to the store, so that whoever dates something by an older look is found out.
+            scenario.hop, scenario.fetch, scenario.send = 100_000, 1_000, 1_000
+    if "slow credits" in traits:
+        scenario.fetch = rng.choice((2 * SECOND, 8 * SECOND))
+    if "failing credits" in traits:
+        scenario.fetch_fails = rng.choice((0.2, 0.6))
+    if "unknown" in traits:
+        scenario.lost = rng.choice((0.1, 0.5))
+        scenario.not_sent = 0.1
+    if rng.random() < 0.2:
+        scenario.rejected = 0.2
+    if "priorities" in traits and rng.random() < 0.3:
+        scenario.rate = 0.2
+
+
+def _calls(rng: random.Random, scenario: Scenario, traits: frozenset[str]) -> None:
+    count = rng.randint(3, 9)
+    spread = rng.choice((0, SECOND, 10 * SECOND, 60 * SECOND))
+    longest = rng.choice((SECOND, 5 * SECOND, 40 * SECOND))
+    unpolled = rng.choice((0.0, 0.0, 0.3))
+    for _ in range(count):
+        pool = rng.choice(list(scenario.limits))
+        limit = scenario.limits[pool]
+        price = 10 * rng.randint(1, 5)
+        slots = 1 if rng.random() < 0.8 else rng.choice((0, 2, limit or 1))
+        low, charge = None, price
+        if "ranges" in traits and rng.random() < 0.7:
+            low = rng.randrange(0, price)
+            charge = rng.randint(low, price)
+            if rng.random() < 0.1:
+                charge, scenario.exact = price + 10, False
+        cancelled = rng.random() < (0.4 if "cancels" in traits else 0.0)
+        at = rng.randrange(spread + 1)
+        process = rng.randrange(scenario.processes)
+        scenario.calls.append(
+            Call(
+                at=at,
+                process=process,
+                quote=Quote(price, slots, pool, low),
+                charge=charge,
+                duration=rng.randrange(1000, longest),
+                fails=rng.random() < 0.15,
+                sync=rng.random() < 0.15,
+                priority=rng.choice((0, 0, 1)) if "priorities" in traits else 0,
+                deadline=rng.choice((None, 2.0, 20.0)) if "priorities" in traits else None,
+                cancel_at=at + int(10 ** rng.uniform(0, 7.5)) if cancelled else None,
+                polled_by=None
+                if rng.random() < unpolled
+                else process
+                if rng.random() < 0.8
+                else rng.randrange(scenario.processes),
+                poll_every=rng.choice((200_000, SECOND, 3 * SECOND)),
+                told_by_webhook=rng.random() < 0.1,
+            )
+        )
+    total = sum(call.charge for call in scenario.calls)
+    scenario.balance = int(total * rng.uniform(0.4, 1.3)) + scenario.policy.credits_headroom
+    scenario.span = spread + longest + max(scenario.lag, 2 * SECOND)
+
+
+def _mishaps(rng: random.Random, scenario: Scenario, traits: frozenset[str]) -> None:
+    span = scenario.span
+
+    def moments(most: int) -> list[int]:
+        return [rng.randrange(span) for _ in range(rng.randint(1, most))]
+
+    pools = [pool for pool, limit in scenario.limits.items() if limit is not None]
+    if "foreign" in traits:
+        scenario.foreign = [(at, 10 * rng.randint(1, 6)) for at in moments(4)]
+    if "foreign" in traits or "stranger" in traits:
+        scenario.strangers = [
+            (at, rng.choice(pools), rng.randint(1, 2), rng.randrange(1, span)) for at in moments(4) if pools
+        ]
+    if "changes" in traits:
+        scenario.top_ups = [(at, 10 * rng.randint(1, 10)) for at in moments(3)]
+        scenario.new_limits = [(at, rng.choice(pools), rng.randint(0, 5)) for at in moments(3) if pools]
+    if "killed" in traits:
+        scenario.kills = [(at, rng.randrange(scenario.processes)) for at in moments(2)][: scenario.processes - 1]
+        scenario.sleeps = [
+            (at, rng.randrange(scenario.processes), rng.choice((SECOND, 40 * SECOND, 200 * SECOND)))
+            for at in moments(2)
+        ]
+    if "questions" in traits:
+        scenario.questions = [(at, rng.randrange(scenario.processes), rng.random() < 0.2) for at in moments(4)]
