@@ -1,0 +1,217 @@
+"""The connections one process keeps to a file: one that writes, one that reads, and one that tidies up.
+
+They are opened when first needed and stay open: opening one costs more than fifty transactions. A fork must not take
+an open connection along (SQLite's locks do not survive it, its notes about them do), so all are closed before a fork
+and opened anew after it, in either process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from budgetguard.errors import StoreError
+from budgetguard.stores._sqlite_file import File
+
+__all__ = ["Links"]
+
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks whether the file is still the one that was opened."""
+_FORK_PATIENCE = 5.0
+_TIDY_EVERY = 400
+"""Commits after which what they left in the write-ahead log is copied into the file."""
+
+_stranded: list[sqlite3.Connection] = []
+"""Connections of a parent process. To close them here would take the parent's locks away."""
+
+
+class Links:
+    """Opens and closes connections. Who uses one holds its lock. Safe to share between threads.
+
+    Attributes:
+        writing: Held by who uses the writer.
+        reading: Held by who uses the reader.
+        data_version: What the reader last saw of other connections' commits.
+    """
+
+    def __init__(self, file: File, replaced: Callable[[], None], forked: Callable[[], None]) -> None:
+        self.writing = threading.Lock()
+        self.reading = threading.Lock()
+        self.data_version: int | None = None
+        self._keeping = threading.Lock()
+        self._file = file
+        self._replaced = replaced
+        self._forked = forked
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._keeper: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._look_at = 0.0
+        self._commits = 0
+        self._tidying = False
+        self._process = os.getpid()
+        self._lost = False
+        self._paused: list[threading.Lock] = []
+        _all.add(self)
+
+    # -- opening ----------------------------------------------------------------------------------------------------
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the writer is open, so that asking for it costs nothing."""
+        return self._writer is not None
+
+    @property
+    def can_read(self) -> bool:
+        """Whether the reader is open."""
+        return self._reader is not None
+
+    def writer(self) -> sqlite3.Connection:
+        """Give the connection that writes."""
+        self._check()
+        if self._writer is None:
+            self._writer = self._open()
+        return self._writer
+
+    def reader(self) -> sqlite3.Connection:
+        """Give the connection that reads."""
+        self._check()
+        if self._reader is None:
+            self._reader = self._open(reader=True)
+            self.data_version = None
+        return self._reader
+
+    def _open(self, *, reader: bool = False) -> sqlite3.Connection:
+        connection = self._file.open(reader=reader)
+        identity = self._file.identity()
+        if self._identity not in {None, identity}:
+            self._replaced()
+        self._identity = identity
+        return connection
+
+    def _check(self) -> None:
+        if self._process != os.getpid():
+            self.forked()
+        if self._lost:
+            raise StoreError(
+                f"{self._file.path} was in use when this process was forked, in a way that Python did not see. Make "
+                "a store of its own in each process, after the fork."
+            )
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AGAIN
+        if self._identity is not None and self._identity != self._file.identity():
+            self._look_at = 0.0
+            raise StoreError(
+                f"{self._file.path} was moved, removed or replaced while it was in use. Processes that go on with "
+                "different files would spend the same balance twice: end them all, put the file back or begin with a "
+                "new one, and start them again."
+            )
+
+    # -- closing ----------------------------------------------------------------------------------------------------
+
+    def drop_writer(self) -> None:
+        """Close the writer after a fault, with its lock held; the next who needs one opens another."""
+        _close(self._writer)
+        self._writer = None
+
+    def drop_reader(self) -> None:
+        """Close the reader, likewise."""
+        _close(self._reader)
+        self._reader = None
+
+    def close(self) -> None:
+        """Close all."""
+        with self.writing:
+            self.drop_writer()
+        with self.reading:
+            self.drop_reader()
+        with self._keeping:
+            self._drop_keeper()
+        self._identity = None
+
+    def _drop_keeper(self) -> None:
+        _close(self._keeper)
+        self._keeper = None
+
+    # -- forks ------------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Before a fork: close everything, and let nobody open anything."""
+        for lock in (self.writing, self.reading, self._keeping):
+            if lock.acquire(timeout=_FORK_PATIENCE):
+                self._paused.append(lock)
+        if len(self._paused) == 3:
+            self.drop_writer()
+            self.drop_reader()
+            self._drop_keeper()
+
+    def resume(self) -> None:
+        """After it, in the parent."""
+        while self._paused:
+            self._paused.pop().release()
+
+    def forked(self) -> None:
+        """After it, in the child."""
+        self._process = os.getpid()
+        self._paused.clear()
+        self.writing, self.reading, self._keeping = threading.Lock(), threading.Lock(), threading.Lock()
+        self._tidying = False
+        open_ones = [link for link in (self._writer, self._reader, self._keeper) if link is not None]
+        if open_ones:
+            _stranded.extend(open_ones)
+            self._writer = self._reader = self._keeper = None
+            self._lost = True
+        self._forked()
+
+    # -- tidying ----------------------------------------------------------------------------------------------------
+
+    def committed(self) -> None:
+        """Count a commit, and now and then shorten the write-ahead log; in a thread, for that waits for the disk."""
+        self._commits += 1
+        if self._commits >= _TIDY_EVERY and not self._tidying:
+            self._commits = 0
+            self._tidying = True
+            threading.Thread(target=self._tidy, name="budgetguard-sqlite-tidy", daemon=True).start()
+
+    def _tidy(self) -> None:
+        # Where this fails, a commit does it in the end.
+        with contextlib.suppress(sqlite3.Error, StoreError), self._keeping:
+            if self._keeper is None:
+                self._keeper = self._file.open()
+            self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._tidying = False
+
+
+_all: weakref.WeakSet[Links] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for links in list(_all):
+        links.pause()
+
+
+def _after_fork_in_parent() -> None:
+    for links in list(_all):
+        links.resume()
+
+
+def _after_fork_in_child() -> None:
+    for links in list(_all):
+        links.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _close(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()

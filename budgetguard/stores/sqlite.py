@@ -1,0 +1,321 @@
+"""The store in a file, shared by the processes of one machine."""
+
+from __future__ import annotations
+
+import collections
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from budgetguard.errors import StoreError
+from budgetguard.ports import Loaded, Transacted, Transaction
+from budgetguard.stores._sqlite_books import Books, Changes
+from budgetguard.stores._sqlite_clock import given, machine
+from budgetguard.stores._sqlite_file import File, is_busy
+from budgetguard.stores._sqlite_links import Links
+from budgetguard.stores._sqlite_place import default_path, path_of, path_of_url
+from budgetguard.stores._sqlite_turns import Ticket, Turns
+from budgetguard.stores._sqlite_watch import Watchers
+
+__all__ = ["SQLiteStore", "default_path"]
+
+_TOGETHER_MAX = 64
+"""How many transactions travel in one commit."""
+_RETRY = 0.001
+
+
+class SQLiteStore:
+    """Keeps accounts in one file, for all processes of this machine. Since 0.1.
+
+    Needs no server and no lock file. Made when first used, readable by its owner alone (mode 0600). What was committed
+    survives the end of any process at any moment, ``kill -9`` included. After a loss of power the file is whole; with
+    *durable* nothing that was answered is missing, without it the last moments may be, and everything read before
+    counts as a minute older, so that guards look at the balance again.
+
+    Safe to share between threads, between event loops and between several guards; a fork is survived in both
+    processes. ``async`` callers never wait for a lock on the loop: a transaction, some 20 µs, is tried there, and
+    tried again a little later while other processes have their turn; *durable* ones are made in a thread.
+
+    Waiting transactions of one process travel together, in one commit. Cost does not grow with what is held.
+
+    Args:
+        path: The file. Its folder is made if it is missing.
+        busy_timeout: Seconds to wait for the turn of others before `StoreError` is raised.
+        durable: Whether a commit waits for the disk, 0.2 to 20 ms. Worth it where the provider's balance lags, or
+            readings are used for longer than a minute.
+        clock: Gives seconds that never run backwards and mean the same in all processes; tests pass their own.
+
+    Raises:
+        SettingError: If one of these cannot work.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        busy_timeout: float = 5.0,
+        durable: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        where = path_of(path, busy_timeout=busy_timeout)
+        self._clock = machine() if clock is None else given(clock)
+        self._file = File(where, durable=durable, patience=busy_timeout, clock=self._clock)
+        self._books = Books(self._clock)
+        self._watchers = Watchers()
+        self._links = Links(self._file, self._begin_anew, self._in_child)
+        self._turns = self._line()
+        self._alone = 0
+        self._forked = False
+        self._finalizer = weakref.finalize(self, _shut, self._links, self._watchers)
+
+    @classmethod
+    def from_url(cls, url: str, *, busy_timeout: float = 5.0, durable: bool = False) -> Self:
+        """Make a store from an address: ``sqlite:///accounts.db`` below this folder, ``sqlite:////var/lib/accounts.db``.
+
+        Three slashes begin a relative path, four an absolute one, ``sqlite:///~/accounts.db`` one at home. ``sqlite:``
+        alone is `default_path`. Since 0.1.
+
+        Raises:
+            SettingError: If it is no such address.
+        """
+        return cls(path_of_url(url), busy_timeout=busy_timeout, durable=durable)
+
+    # -- the store --------------------------------------------------------------------------------------------------
+
+    def transact(self, account: str, transaction: Transaction) -> Transacted:
+        """See `budgetguard.ports.Store.transact`.
+
+        Raises:
+            StoreError: If others held the file for too long, or it cannot be used. Then nothing was changed.
+        """
+        return self._result(self._turns.take(account, transaction))
+
+    def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
+        """See `budgetguard.ports.Store.load`.
+
+        Raises:
+            StoreError: If the file cannot be used.
+        """
+        deadline = time.monotonic() + self._file.patience
+        while True:
+            loaded = self._load(account, records, due=due)
+            if loaded is None:
+                self._late(deadline)
+                time.sleep(_RETRY)
+            elif self._clock.is_due(loaded.now):
+                self.transact(account, Transaction())
+            else:
+                return loaded
+
+    def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
+        """See `budgetguard.ports.Store.watch`.
+
+        Changes by other processes are told from a thread of the store's own, 2 to 50 ms after they were made, several
+        at a time perhaps, and perhaps once without a cause. What *changed* raises is logged.
+        """
+        return self._watchers.add(account, changed, self)
+
+    def close(self) -> None:
+        """Close the file and end every watch. What was stored stays stored; whoever goes on opens it again."""
+        self._watchers.forget()
+        self._links.close()
+
+    async def atransact(self, account: str, transaction: Transaction) -> Transacted:
+        """See `budgetguard.ports.AsyncStore.atransact`.
+
+        A transaction that is cancelled was either applied by then, or never will be.
+
+        Raises:
+            StoreError: As `transact`.
+        """
+        return self._result(await self._turns.atake(account, transaction, inline=self._is_quick))
+
+    async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
+        """See `budgetguard.ports.AsyncStore.aload`.
+
+        Raises:
+            StoreError: As `load`.
+        """
+        deadline = time.monotonic() + self._file.patience
+        while True:
+            if self._links.can_read:
+                loaded = self._load(account, records, due=due)
+            else:
+                loaded = await anyio.to_thread.run_sync(lambda: self._load(account, records, due=due))
+            if loaded is None:
+                self._late(deadline)
+                await anyio.sleep(_RETRY)
+            elif self._clock.is_due(loaded.now):
+                await self.atransact(account, Transaction())
+            else:
+                return loaded
+
+    async def aclose(self) -> None:
+        """Close the file, in a thread: the last to close it copies what is left in the write-ahead log."""
+        await anyio.to_thread.run_sync(self.close)
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({str(self._file.path)!r})"
+
+    # -- one attempt ------------------------------------------------------------------------------------------------
+
+    def _line(self) -> Turns:
+        return Turns(self._attempt, self._file.busy, self._file.patience)
+
+    def _is_quick(self) -> bool:
+        return self._links.can_write and not self._file.durable
+
+    def _attempt(self, waiting: collections.deque[Ticket]) -> bool:
+        """Commit what waits in line; ``False``, with the line left alone, while others hold the file."""
+        if self._forked:
+            self._go_on()
+        links = self._links
+        changes: Changes | None = None
+        with links.writing:
+            connection = links.writer()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if is_busy(error):
+                    return False
+                links.drop_writer()
+                raise self._file.trouble(error) from error
+            changes = self._commit(connection, waiting)
+            links.committed()
+        if changes is not None:
+            for account in changes.woken:
+                self._watchers.told(account, changes.after[account].wakes)
+        return True
+
+    def _commit(self, connection: sqlite3.Connection, waiting: collections.deque[Ticket]) -> Changes | None:
+        batch: list[Ticket] = []
+        changes: Changes | None = None
+        try:
+            _take(waiting, batch, 1 if self._alone else _TOGETHER_MAX)
+            changes = self._books.apply(connection.execute, batch)
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whatever it is, one caller's transaction must not fail another's
+            self._undo(connection, error)
+            if len(batch) == 1:
+                batch[0].error = error
+                _tell(batch)
+            else:
+                self._alone = len(batch) + 1
+                waiting.extendleft(reversed(batch))
+            changes = None
+        except BaseException:
+            # An interrupt. It may have come right after the commit: then the results stand.
+            if changes is not None and not connection.in_transaction:
+                self._books.publish(changes)
+                _tell(batch)
+            else:
+                self._undo(connection, None)
+                waiting.extendleft(reversed(batch))
+            raise
+        else:
+            self._books.publish(changes)
+            _tell(batch)
+        self._alone = max(0, self._alone - 1)
+        return changes
+
+    def _undo(self, connection: sqlite3.Connection, error: Exception | None) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._links.drop_writer()
+        if isinstance(error, (sqlite3.Error, StoreError)):
+            self._links.drop_writer()
+
+    def _result(self, ticket: Ticket) -> Transacted:
+        error = ticket.error
+        if error is not None:
+            if isinstance(error, sqlite3.Error):
+                raise self._file.trouble(error) from error
+            raise error
+        assert ticket.result is not None  # noqa: S101 - it is done
+        return ticket.result
+
+    def _load(self, account: str, records: Sequence[str], *, due: bool) -> Loaded | None:
+        """Look once; ``None`` while others keep the file to themselves."""
+        if self._forked:
+            self._go_on()
+        links = self._links
+        with links.reading:
+            connection = links.reader()
+            try:
+                if records or due:
+                    connection.execute("BEGIN")
+                return self._books.load(connection.execute, account, records, due=due)
+            except sqlite3.Error as error:
+                if is_busy(error):
+                    return None
+                links.drop_reader()
+                raise self._file.trouble(error) from error
+            except StoreError:
+                links.drop_reader()
+                raise
+            finally:
+                if links.can_read and connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def look(self, accounts: Iterable[str], *, always: bool) -> Mapping[str, int] | None:
+        """Look whether other processes changed anything, for `Watchers`. Not for callers."""
+        links = self._links
+        with links.reading:
+            execute = links.reader().execute
+            try:
+                (version,) = execute("PRAGMA data_version").fetchone()
+                if version == links.data_version and not always:
+                    return None
+                found = self._books.woken(execute, accounts)
+            except sqlite3.Error as error:
+                if is_busy(error):
+                    return {}
+                links.drop_reader()
+                raise self._file.trouble(error) from error
+            links.data_version = version
+            return found
+
+    def _late(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise self._file.busy()
+
+    def _begin_anew(self) -> None:
+        self._books.forget()
+        self._watchers.begin_anew()
+
+    def _in_child(self) -> None:
+        self._watchers.forked()
+        self._turns = self._line()
+        self._alone = 0
+        self._forked = True
+
+    def _go_on(self) -> None:
+        self._forked = False
+        self._watchers.resume(self)
+
+
+def _take(waiting: collections.deque[Ticket], batch: list[Ticket], most: int) -> None:
+    try:
+        while len(batch) < most:
+            batch.append(waiting.popleft())
+    except IndexError:
+        return
+
+
+def _tell(batch: list[Ticket]) -> None:
+    for ticket in batch:
+        ticket.done = True
+        ticket.ring()
+
+
+def _shut(links: Links, watchers: Watchers) -> None:
+    watchers.forget()
+    links.close()
