@@ -90,6 +90,7 @@ class Engine:
             task_lease=provider.task_lease,
             seen=cachetools.LRUCache(_TASKS_MAX),
             ended=cachetools.LRUCache(_TASKS_MAX),
+            live=cachetools.TTLCache(_TASKS_MAX, provider.task_lease),
             listening=bool(self.observers),
         )
         account.lock = threading.Lock()

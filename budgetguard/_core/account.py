@@ -91,6 +91,7 @@ class Account:
         "ended",
         "lines",
         "listening",
+        "live",
         "lock",
         "low",
         "name",
@@ -112,6 +113,7 @@ class Account:
         task_lease: float = 3600.0,
         seen: MutableMapping[str, int] | None = None,
         ended: MutableMapping[str, TaskSeen] | None = None,
+        live: MutableMapping[str, None] | None = None,
         listening: bool = True,
     ) -> None:
         lag = settlement_lag if policy.settlement_lag is None else policy.settlement_lag
@@ -132,6 +134,8 @@ class Account:
         """Tasks seen running: the mark that was installed when the poll was sent."""
         self.ended: MutableMapping[str, TaskSeen] = {} if ended is None else ended
         """Tasks that were seen to end and are not known: a webhook may come before the answer that names the task."""
+        self.live: MutableMapping[str, None] = {} if live is None else live
+        """Calls this process was let through with and has not seen to end."""
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)

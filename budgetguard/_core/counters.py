@@ -92,7 +92,7 @@ def closed_at(generation: int) -> str:
 class Pool:
     """The counters of one limit on concurrency."""
 
-    __slots__ = ("base", "doubts", "limit", "open", "own", "running", "slots", "tags")
+    __slots__ = ("base", "doubts", "limit", "open", "own", "quiet", "running", "slots", "tags")
 
     def __init__(self, name: str) -> None:
         suffix = f":{name}" if name else ""
@@ -109,6 +109,8 @@ class Pool:
         """1 where free slots are the limit less our own calls, whatever a reading says is running."""
         self.tags = (f"s0{suffix}", f"s1{suffix}")
         """Slots accepted under an even and under an odd generation, not dissolved in a reading yet."""
+        self.quiet = f"quiet{suffix}"
+        """Less than 0 by as many heads of lines as wait for a slot, in all processes."""
         self.doubts = (f"d0{suffix}", f"d1{suffix}")
         """Slots that may be free although they are counted as taken, by the generation in which the doubt arose."""
 

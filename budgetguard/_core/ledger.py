@@ -86,6 +86,7 @@ class Books(Readings):
                 add[pool.slots] = -record.slots
                 add[pool.open] = record.slots
                 floor[pool.slots] = self.slots_headroom
+                floor[pool.quiet] = 0  # a newcomer does not overtake the heads of other processes' lines
         return Transaction(
             add=add,
             floor={} if forced else floor,
@@ -100,15 +101,27 @@ class Books(Readings):
         floor = {pool.slots: self.slots_headroom} if record.slots else {}
         if record.credits:
             floor[c.CREDITS] = self.credits_headroom
+        add = {
+            pool.slots: -record.slots,
+            pool.open: record.slots,
+            c.WAITING: -record.credits,
+            c.SLACK: record.slack,
+        }
+        if record.stage is Stage.HEAD:
+            add[pool.quiet] = 1
         return Transaction(
-            add={
-                pool.slots: -record.slots,
-                pool.open: record.slots,
-                c.WAITING: -record.credits,
-                c.SLACK: record.slack,
-            },
+            add=add,
             floor={} if forced else floor,
             within={} if within is None or forced else {c.READ_AT: within},
+            drop={record.key: record.dumps()},
+            put={after.key: Put(after.dumps(), self.lease)},
+        )
+
+    def announce(self, record: Record) -> Transaction:
+        """Let other processes know that the head of this line waits for a slot."""
+        after = record.moved(Stage.HEAD)
+        return Transaction(
+            add={self.pool(record.pool).quiet: -1},
             drop={record.key: record.dumps()},
             put={after.key: Put(after.dumps(), self.lease)},
         )
@@ -121,8 +134,10 @@ class Books(Readings):
     def release(self, record: Record) -> Transaction:
         """Give an open call back whole: it was not sent, or the provider did not take it."""
         add = {c.CREDITS: record.credits}
-        if record.stage is Stage.WAITING:
+        if record.in_line:
             add[c.WAITING] = -record.credits
+            if record.stage is Stage.HEAD:
+                add[self.pool(record.pool).quiet] = 1
         else:
             if record.slack:
                 add[c.SLACK] = -record.slack
@@ -224,7 +239,7 @@ class Books(Readings):
         sent. What a reading does not show, a slot where the provider does not report them, or credits that are charged
         at completion, is kept as long as a task could run.
         """
-        if record.stage is Stage.WAITING:
+        if record.in_line:
             return self.release(record)
         if record.stage is not Stage.RESERVED:
             return self.finish(view, record, seen_under=None, expired=True)

@@ -21,6 +21,8 @@ class Stage(enum.StrEnum):
 
     WAITING = "w"
     """In line: it holds credits and no slot, and was not sent."""
+    HEAD = "h"
+    """The same at the head of its line, and others know that it waits."""
     RESERVED = "r"
     """It holds everything and may have been sent."""
     ACCEPTED = "a"
@@ -68,6 +70,11 @@ class Record:
         if self.stage is Stage.ACCEPTED or self.stage is Stage.LOST:
             return task_key(self.task_id or self.id)
         return call_key(self.id)
+
+    @property
+    def in_line(self) -> bool:
+        """Whether it holds credits only, and certainly was not sent."""
+        return self.stage is Stage.WAITING or self.stage is Stage.HEAD
 
     def dumps(self) -> bytes:
         """Write it down."""

@@ -152,6 +152,7 @@ def expire_due(account: Account) -> Flow[None]:
         while True:
             done = yield from account.transact(account.books.expire(view, record))
             if done.applied:
+                account.live.pop(record.id, None)
                 yield from _tell_expired(account, record, done.now)
                 break
             moved = View(done.counters, done.now)
@@ -205,7 +206,7 @@ def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
 
 def _tell_expired(account: Account, record: Record, now: int) -> Flow[None]:
     if account.listening:
-        what = "call" if record.stage in (Stage.RESERVED, Stage.WAITING) else "task"
+        what = "call" if record.in_line or record.stage is Stage.RESERVED else "task"
         yield from Tell(
             Expired(account.name, now / MICROS, record.id, what, record.task_id or None, record.credits, record.slots)
         )

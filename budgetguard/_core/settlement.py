@@ -118,6 +118,7 @@ def finish(account: Account, task: TaskSeen) -> Flow[bool]:
         return False
     record = Record.loads(text)
     seen_under = account.seen.pop(task.task_id, None)
+    account.live.pop(record.id, None)
     view = View(loaded.counters, loaded.now)
     failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
     while True:
@@ -177,6 +178,7 @@ def _compare(account: Account, record: Record, charge: int, price: int, source: 
 
 
 def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
+    account.live.pop(hold.id, None)
     done = yield from account.transact(account.books.release(record))
     hold.record = None
     if done.applied and account.listening:
