@@ -333,6 +333,7 @@ class Books(Readings):
             charged = 0 if failed and self.refund_failed else record.credits if charge is None else charge
             add[c.CREDITS] = record.credits - charged
             add[tagged(bucket)] = charged
+            add[c.CREDITS_DOUBT] = charged
             if record.slack:
                 add[c.SLACK] = -record.slack
             return

@@ -65,10 +65,11 @@ class Readings:
             pool = self._pools[name] = Pool(name)
         return pool
 
-    def claim(self, view: View, seconds: float) -> tuple[Transaction, Claim]:
+    def claim(self, view: View, seconds: float, salt: int = 0) -> tuple[Transaction, Claim]:
         """Claim the right to ask for a reading, for some seconds, and mark it.
 
-        The store stamps the moment; whoever gets the claim sets its ``asked_at`` to that.
+        The store stamps the moment; whoever gets the claim sets its ``asked_at`` to that. *salt*, in microseconds, tells
+        claims apart that are made from the same look.
         """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         add: dict[str, int] = {}
@@ -80,7 +81,7 @@ class Readings:
         if (add if not self.lag else view.now - opened >= self.lag // 8) and not crowded:
             add[c.CREDITS_GENERATION] = 1
             stamp = (c.ASKED_AT, closed_at(bucket + 1))
-        claim = Claim(view.now + int(seconds * MICROS), generation + add.get(c.GENERATION, 0), view.now)
+        claim = Claim(view.now + int(seconds * MICROS) + salt, generation + add.get(c.GENERATION, 0), view.now)
         add[c.CLAIM] = claim.until - view[c.CLAIM]
         expect = {
             c.CLAIM: view[c.CLAIM],

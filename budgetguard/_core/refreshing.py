@@ -167,15 +167,19 @@ def _same_generation(before: View, after: View) -> bool:
 
 
 def _claim(account: Account, hold: Hold) -> Flow[Claim | None]:
-    seconds = account.policy.credits_timeout + _CLAIM_MARGIN
-    transaction, claim = account.books.claim(account.view, seconds)
+    seconds = account.policy.credits_timeout
+    salt = int(account.jitter(hold.id) * 1000)
+    transaction, claim = account.books.claim(account.view, seconds + _CLAIM_MARGIN, salt)
     hold.claim = claim
     done = yield from account.transact(transaction)
-    if not done.applied:
-        hold.claim = None
-        return None
-    hold.claim = claim = replace(claim, asked_at=done.now)
-    return claim
+    if done.applied and done.now + micros(seconds) <= claim.until:
+        hold.claim = claim = replace(claim, asked_at=done.now)
+        return claim
+    if done.applied:
+        # The process slept between the look and this, and the claim would not last for an answer.
+        yield from account.transact(account.books.unclaim(claim))
+    hold.claim = None
+    return None
 
 
 def _install(account: Account, claim: Claim, reading: Reading, *, asked_by: str) -> Flow[None]:

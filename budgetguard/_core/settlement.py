@@ -143,7 +143,8 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
     task_id, late, lost = clean(verdict.task_id or ""), False, None
     while True:
         view = account.view
-        read_since = late or view[c.MARK] != hold.mark
+        # A reading under way may be installed on a look from before this, and would not count the call as doubtful.
+        read_since = late or view[c.MARK] != hold.mark or view[c.MARK] < view[c.GENERATION]
         transaction, after = account.books.accept(
             view, record, charge, task_id, read_since=read_since, late=late, lost=lost
         )
