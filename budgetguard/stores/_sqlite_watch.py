@@ -108,7 +108,7 @@ class Watchers:
     def _start(self, looker: Looker) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
-                target=self._watch,
+                target=_watch,
                 args=(weakref.ref(self), weakref.ref(looker)),
                 name="budgetguard-sqlite",
                 daemon=True,
