@@ -1,13 +1,13 @@
 """The user's own code: a batch of generations in threads, with httpx, as it was before the guard.
 
-Nothing here knows of budgetguard. `run` and `generate` are what all three runs share. `generate_carefully` is what one
-writes without a guard: a semaphore of the size the account had when the code was written, and patience on a 429.
+Nothing here knows of budgetguard. `run` and `generate` are what all three runs share; under the guard they run as they
+are, with ``transport=guard.transport()`` in the client. `generate_carefully` is what one writes without a guard: a
+semaphore of the size the account had when the code was written, and patience on a 429.
 """
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -69,8 +69,3 @@ def run(work: Callable[[Job], str], jobs: Iterable[Job], threads: int) -> Iterat
         for future in as_completed(futures):
             error = future.exception()
             yield futures[future], error if isinstance(error, Exception) else future.result()
-
-
-def semaphore(limit: int) -> AbstractContextManager[Any]:
-    """Make what `generate_carefully` is given: the limit, as it was written down."""
-    return threading.BoundedSemaphore(limit)
