@@ -20,7 +20,7 @@ from budgetguard.events import Observer
 from budgetguard.model import State, TaskSeen, TaskState
 from budgetguard.policy import Policy
 from budgetguard.ports import AsyncStore, Provider, Store
-from budgetguard.stores.memory import MemoryStore
+from budgetguard.stores import MemoryStore, open_store
 from budgetguard.transport import AsyncGuardTransport, GuardTransport, OnRefusal
 
 __all__ = ["AsyncGuard", "Guard"]
@@ -50,7 +50,7 @@ class _Base:
         if not isinstance(observers, Sequence) or not all(callable(observer) for observer in observers):
             raise SettingError("observers", _kind(observers), "give a sequence of callables of one event")
         if isinstance(store, type) or not hasattr(store, offers):
-            raise SettingError("store", _kind(store), f"give a store with {offers}(), for instance MemoryStore()")
+            raise SettingError("store", _kind(store), f"give a store with {offers}(), or its address")
         if fingerprint_key is not None and (not isinstance(fingerprint_key, bytes) or len(fingerprint_key) > _KEY_MAX):
             raise SettingError("fingerprint_key", _kind(fingerprint_key), f"give at most {_KEY_MAX} bytes")
         self.policy = Policy() if policy is None else policy
@@ -91,7 +91,8 @@ class Guard(_Base):
 
     Args:
         provider: Whose API is called, e.g. ``Vidu()``.
-        store: What guards of the same accounts share; by default a `MemoryStore` of this guard's own.
+        store: What guards of the same accounts share, or its address, e.g. ``sqlite:///accounts.db`` or
+            ``redis://localhost`` (see `open_store`); by default a `MemoryStore` of this guard's own.
         policy: The settings.
         observers: Called with each event.
         accounts: Names of accounts, each with the API keys that spend it. A key not named here is an account of its
@@ -107,13 +108,14 @@ class Guard(_Base):
         self,
         provider: Provider,
         *,
-        store: Store | None = None,
+        store: Store | str | None = None,
         policy: Policy | None = None,
         observers: Sequence[Observer] = (),
         accounts: Mapping[str, Iterable[str]] | None = None,
         fingerprint_key: bytes | None = None,
     ) -> None:
-        chosen: Store = MemoryStore() if store is None else store
+        self._made = store is None or isinstance(store, str)
+        chosen: Store = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
         super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "transact")
         self._store = chosen
         self.driver = BlockingDriver(chosen, self.engine.tell)
@@ -160,8 +162,9 @@ class Guard(_Base):
         return self.engine.state(account, self.driver.run(account, account.load()))
 
     def close(self) -> None:
-        """Close the store. Since 0.1."""
-        self._store.close()
+        """Close the store, if the guard made it. What was stored stays stored. Since 0.1."""
+        if self._made:
+            self._store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +183,8 @@ class AsyncGuard(_Base):
 
     Args:
         provider: Whose API is called, e.g. ``Vidu()``.
-        store: What guards of the same accounts share; by default a `MemoryStore` of this guard's own.
+        store: What guards of the same accounts share, or its address, e.g. ``sqlite:///accounts.db`` or
+            ``redis://localhost`` (see `open_store`); by default a `MemoryStore` of this guard's own.
         policy: The settings.
         observers: Called with each event, on the event loop.
         accounts: Names of accounts, each with the API keys that spend it. A key not named here is an account of its
@@ -196,13 +200,14 @@ class AsyncGuard(_Base):
         self,
         provider: Provider,
         *,
-        store: AsyncStore | None = None,
+        store: AsyncStore | str | None = None,
         policy: Policy | None = None,
         observers: Sequence[Observer] = (),
         accounts: Mapping[str, Iterable[str]] | None = None,
         fingerprint_key: bytes | None = None,
     ) -> None:
-        chosen: AsyncStore = MemoryStore() if store is None else store
+        self._made = store is None or isinstance(store, str)
+        chosen: AsyncStore = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
         super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "atransact")
         self._store = chosen
         self.driver = ConcurrentDriver(chosen, self.engine.tell)
@@ -235,8 +240,9 @@ class AsyncGuard(_Base):
         return self.engine.state(account, await self.driver.run(account, account.load()))
 
     async def close(self) -> None:
-        """Close the store. Since 0.1."""
-        await self._store.aclose()
+        """Close the store, if the guard made it. What was stored stays stored. Since 0.1."""
+        if self._made:
+            await self._store.aclose()
 
     async def __aenter__(self) -> Self:
         return self

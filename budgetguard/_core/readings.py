@@ -68,8 +68,8 @@ class Readings:
     def claim(self, view: View, seconds: float, salt: int = 0) -> tuple[Transaction, Claim]:
         """Claim the right to ask for a reading, for some seconds, and mark it.
 
-        The store stamps the moment; whoever gets the claim sets its ``asked_at`` to that. *salt*, in microseconds, tells
-        claims apart that are made from the same look.
+        The store stamps the moment; whoever gets the claim sets its ``asked_at`` to that. *salt*, in microseconds,
+        tells claims apart that are made from the same look.
         """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         add: dict[str, int] = {}

@@ -101,7 +101,7 @@ PUBLIC: dict[str, set[str]] = {
         "Transaction",
     },
     "budgetguard.providers": {"UdioPro", "Vidu"},
-    "budgetguard.stores": {"MemoryStore"},
+    "budgetguard.stores": {"MemoryStore", "RedisStore", "SQLiteStore", "open_store"},
     "budgetguard.testing": {
         "AccountState",
         "Clock",
