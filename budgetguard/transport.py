@@ -18,7 +18,7 @@ from budgetguard import _bodies, _http
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.refreshing import adopt, claim_for_user
-from budgetguard._core.settlement import abandon, call, finish
+from budgetguard._core.settlement import abandon, call, catch_up, finish
 from budgetguard._core.steps import Fetched
 from budgetguard._desk import AsyncGuarding, Desk, Exchange, Guarding, OnRefusal
 from budgetguard._http import CallOptions
@@ -64,6 +64,8 @@ class GuardTransport(httpx.BaseTransport):
             return self._submit(request, route, account, options)
         if route.kind is RouteKind.CREDITS:
             return self._credits(request, account)
+        with contextlib.suppress(StoreError):  # an older mark shows less, and nothing wrong
+            self._driver.run(account, catch_up(account))
         mark = account.view[c.MARK]
         response = self._inner.handle_request(request)
         with _bodies.closing_on_error(response):
@@ -236,6 +238,8 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             return await self._submit(request, route, account, options)
         if route.kind is RouteKind.CREDITS:
             return await self._credits(request, account)
+        with contextlib.suppress(StoreError):  # an older mark shows less, and nothing wrong
+            await self._driver.run(account, catch_up(account))
         mark = account.view[c.MARK]
         response = await self._inner.handle_async_request(request)
         async with _bodies.aclosing_on_error(response):

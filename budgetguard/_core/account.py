@@ -97,6 +97,7 @@ class Account:
         "name",
         "policy",
         "seen",
+        "stale",
         "task_lease",
         "view",
         "watchers",
@@ -139,6 +140,8 @@ class Account:
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)
+        self.stale = False
+        """Whether something changed in the store since the last look."""
         self.lines: dict[str, Line] = {}
         self.watchers: set[Ticket] = set()
         """Who waits for a reading or for time to pass."""
@@ -161,6 +164,7 @@ class Account:
 
     def changed(self) -> list[Ticket]:
         """List who should look again now that the store says something changed."""
+        self.stale = True
         heads = [line.head for line in self.lines.values()]
         return [*(head for head in heads if head is not None), *self.watchers]
 
@@ -186,6 +190,7 @@ class Account:
         """Remember the latest look."""
         if now >= self.view.now:
             self.view = View(counters, now)
+            self.stale = False
 
     def jitter(self, seed: str) -> float:
         """Spread retries of many processes: a number from 0 to 1, the same for the same seed."""

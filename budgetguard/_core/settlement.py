@@ -27,7 +27,7 @@ from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 
 _WORD_MAX = 48
 
-__all__ = ["abandon", "call", "finish", "renew", "settle"]
+__all__ = ["abandon", "call", "catch_up", "finish", "renew", "settle"]
 
 
 def call(account: Account, hold: Hold) -> Flow[Verdict]:
@@ -105,6 +105,12 @@ def renew(account: Account, hold: Hold) -> Flow[bool]:
         return False
     done = yield from account.transact(account.books.renew(record))
     return done.applied
+
+
+def catch_up(account: Account) -> Flow[None]:
+    """Before a poll is sent, learn which reading is installed: the answer may show a task that this one contains."""
+    if account.stale:
+        yield from account.load()
 
 
 def finish(account: Account, task: TaskSeen) -> Flow[bool]:
