@@ -73,7 +73,10 @@ def vidu(
     seed: Seed = 0,
     field: Annotated[str, typer.Option(help="What the credits answer calls its list.")] = "remains",
 ) -> None:
-    """Run a fake Vidu until Ctrl-C, then say what it saw."""
+    """Run a fake Vidu until Ctrl-C, then say what it saw.
+
+    Example: budgetguard fake vidu --port 8900 --credits 500 --limit 5 --mode reject
+    """
     try:
         settings = Settings(
             duration=_duration(duration),
@@ -115,7 +118,10 @@ def udio(
     ),
     early_success: Annotated[bool, typer.Option("--early-success", help="Say SUCCESS before songs are done.")] = False,
 ) -> None:
-    """Run a fake Udio API pro until Ctrl-C, then say what it saw."""
+    """Run a fake Udio API pro until Ctrl-C, then say what it saw.
+
+    Example: budgetguard fake udio --port 8901 --credits 200
+    """
     if style not in ("status", "envelope"):
         raise typer.BadParameter("give status or envelope", param_hint="--style")
     try:

@@ -16,6 +16,8 @@ COMMANDS = (
     ("status", "udio"),
     ("price", "vidu"),
     ("price", "udio"),
+    ("fake", "vidu"),
+    ("fake", "udio"),
     ("demo",),
 )
 
