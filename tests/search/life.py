@@ -244,7 +244,7 @@ def _settle(world: World) -> None:
         pool, limit = Pool(name), provider.limits[name]
         if limit is not None and counters[pool.slots] != limit - provider.running(name):
             raise Broken("3 nothing leaks", f"{counters[pool.slots]} slots free of {limit} in pool {name!r}")
-        for counter in (pool.open, pool.running):
+        for counter in (pool.open, pool.running, pool.quiet):
             if counters.get(counter, 0):
                 raise Broken("3 nothing leaks", f"{counter} is {counters[counter]} at the end")
     for counter in (c.WAITING, c.SLACK):

@@ -120,11 +120,11 @@ class Mirror:
             doubt = pool.doubts[done.counters.get(c.GENERATION, 0) & 1]
             ours = sum(done.counters.get(counter, 0) for counter in (pool.open, pool.running, doubt))
             self._ours_most[name] = ours if claimed else max(ours, self._ours_most[name])
-        self._note_grounds(transaction, put)
+        self._note_grounds(transaction, put, dropped)
 
     def _lapsed(self, record: Record, kept: set[str]) -> None:
         attempt = self.attempts[record.id]
-        if record.stage in (Stage.RESERVED, Stage.WAITING):
+        if record.in_line or record.stage is Stage.RESERVED:
             if attempt.state == "flying":
                 attempt.stray = True
         elif record.id not in kept:
@@ -132,17 +132,27 @@ class Mirror:
                 if task.attempt is attempt:
                     self.provider.neglect(task)
 
-    def _note_grounds(self, transaction: Transaction, put: list[Record]) -> None:
+    def _note_grounds(self, transaction: Transaction, put: list[Record], dropped: list[Entry]) -> None:
+        """Remember what a call was given something on: refusals by the provider are judged by it."""
+        before = dropped[0].record.stage if dropped else None
         for record in put:
-            if record.stage not in (Stage.RESERVED, Stage.WAITING) or not transaction.add:
+            given = record.stage is Stage.RESERVED and before is not Stage.RESERVED
+            if not given and not (record.in_line and before is None):
                 continue
             forced = not transaction.floor and not transaction.within and bool(record.credits or record.slots)
             self.forced = self.forced or forced
             if record.credits:
                 self._credits_grounds = _Grounds(self.snapshot, own=False, forced=forced)
-            if record.stage is Stage.RESERVED and record.pool in self.pools:
-                own = self._own(record.pool)
-                self._slots_grounds[record.pool] = _Grounds(self.snapshot, own=own, forced=forced)
+            if given and record.pool in self.pools:
+                self._slots_grounds[record.pool] = _Grounds(self.snapshot, own=self._own(record.pool), forced=forced)
+            if given and before is None and record.slots and not forced:
+                self._check_newcomer(record)
+
+    def _check_newcomer(self, record: Record) -> None:
+        for entry in self.entries.values():
+            head = entry.record
+            if head.stage is Stage.HEAD and head.pool == record.pool:
+                raise Broken("first come, first served", f"{record.id} came later than {head.id}, who heads a line")
 
     def sent(self, id_: str) -> Attempt:
         """Note that an attempt is on its way to the provider."""
@@ -163,7 +173,7 @@ class Mirror:
         owed = sum(attempt.credits for attempt in self.flying if not attempt.stray)
         for entry in self.entries.values():
             record = entry.record
-            if record.stage is Stage.WAITING or (record.stage is Stage.RESERVED and self._idle(record)):
+            if record.in_line or (record.stage is Stage.RESERVED and self._idle(record)):
                 owed += record.credits
         return owed + self.provider.uncharged - self.provider.unforeseen
 
@@ -243,10 +253,12 @@ class Mirror:
         waiting = slack = held = 0
         opened = dict.fromkeys(self.pools, 0)
         running = dict.fromkeys(self.pools, 0)
+        heads = dict.fromkeys(self.pools, 0)
         for entry in self.entries.values():
             record = entry.record
-            if record.stage is Stage.WAITING:
+            if record.in_line:
                 waiting += record.credits
+                heads[record.pool] += record.stage is Stage.HEAD
             elif record.stage is Stage.RESERVED:
                 held += record.credits
                 slack += record.slack
@@ -268,6 +280,7 @@ class Mirror:
         }
         for name, pool in self.pools.items():
             found[f"open {name}"], said[f"open {name}"] = opened[name], counters.get(pool.open, 0)
+            found[f"heads {name}"], said[f"heads {name}"] = heads[name], -counters.get(pool.quiet, 0)
             found[f"running {name}"], said[f"running {name}"] = running[name], counters.get(pool.running, 0)
             if self.snapshot is not None:
                 own = bool(counters.get(pool.own, 0))

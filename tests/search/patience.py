@@ -91,7 +91,7 @@ class Patience:
         assert hold is not None
         mirror, policy, provider = world.mirror, world.scenario.policy, world.provider
         entry = mirror.entries.get(f"r:{hold.id}")
-        if entry is None or entry.record.stage is not Stage.WAITING or hold.quote.pool not in mirror.pools:
+        if entry is None or not entry.record.in_line or hold.quote.pool not in mirror.pools:
             return {}
         counters, pool = mirror.counters, mirror.pools[hold.quote.pool]
         slots, forever = hold.quote.slots, world.now + 10**15
@@ -110,7 +110,7 @@ class Patience:
                 quiet = False
                 held_credits += record.credits
                 held_slots += record.slots if record.pool == hold.quote.pool else 0
-            elif record.stage is Stage.WAITING:
+            elif record.in_line:
                 held_credits += record.credits
             elif not runs:
                 quiet = False
@@ -135,7 +135,11 @@ def _bounds(world: World) -> dict[str, int]:
     policy = scenario.policy
     slower = 3 if scenario.pace == "starved" else 1
     hop = scenario.hop * slower
-    asking = 2 * scenario.fetch * slower + hop * (6 + 2 * len(scenario.calls)) + int(policy.min_interval * SECOND)
+    # What a process holds back for others, several times over.
+    turn = 100_000
+    asking = (
+        turn + 2 * scenario.fetch * slower + hop * (6 + 2 * len(scenario.calls)) + int(policy.min_interval * SECOND)
+    )
     broken_off = bool(scenario.kills or scenario.sleeps or scenario.questions) or any(
         call.cancel_at is not None for call in scenario.calls
     )

@@ -84,7 +84,7 @@ class Watch:
         promised = sum(
             entry.record.credits
             for entry in mirror.entries.values()
-            if entry.record.stage in (Stage.WAITING, Stage.RESERVED)
+            if (entry.record.in_line or entry.record.stage is Stage.RESERVED)
             and mirror.attempts[entry.record.id].state != "accepted"
         )
         free = world.provider.balance - world.provider.uncharged - promised - world.provider.gains
@@ -172,7 +172,7 @@ class Watch:
     def fetching(self, actor: Actor) -> None:
         self.counted["fetches"] += 1
         for other in self.world.fetches:
-            if self._claims.get(other, 0) > self.world.now:
+            if self._claims.get(other, 0) > self.world.now + 1:
                 raise Broken("4 one look for all", f"{actor} asks for the balance while {other} does")
             self.counted["fetches that outlived their claim"] += 1
 

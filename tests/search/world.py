@@ -98,8 +98,8 @@ class World:
                 actor.rank = rng.random()
             return longest if rng.random() < 0.3 else 0
         if pace == "starved" and actor.process.number == self._starved:
-            return rng.randrange(longest + 1) * 3
-        return rng.randrange(longest + 1)
+            return int(rng.random() * (longest + 1)) * 3
+        return int(rng.random() * (longest + 1))
 
     def say(self, actor: object, what: str) -> None:
         if self.trace is not None:
