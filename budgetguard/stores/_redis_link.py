@@ -11,7 +11,7 @@ from typing import Any
 import redis.exceptions
 from redis.exceptions import RedisError, ResponseError
 
-from budgetguard.stores._redis_server import Server
+from budgetguard.stores._redis_server import NotConnected, Server
 from budgetguard.stores._redis_wire import Args, Call
 
 __all__ = ["AsyncLink", "Link"]
@@ -48,7 +48,7 @@ class Link:
         """Send commands and read their replies; of those the server refused, the errors."""
         connection = self._connection
         if connection is None:
-            connection = self._connection = self._server.connection()
+            connection = self._connect()
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             replies: list[Any] = []
@@ -61,6 +61,15 @@ class Link:
         except BaseException:
             self.close()
             raise
+
+    def _connect(self) -> Any:
+        connection = self._server.connection()
+        try:
+            connection.connect()
+        except Exception as error:
+            raise NotConnected from error
+        self._connection = connection
+        return connection
 
     def close(self) -> None:
         """Close the connection. The next exchange opens another."""
@@ -99,9 +108,9 @@ class AsyncLink:
     async def ask(self, commands: Sequence[Args]) -> list[Any]:
         """Send commands and read their replies; of those the server refused, the errors."""
         connection = self._connection
-        if connection is None:
-            connection = self._connection = self._server.async_connection()
         try:
+            if connection is None:
+                connection = await self._connect()
             async with asyncio.timeout(self._server.timeout / 2):
                 await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
                 replies: list[Any] = []
@@ -117,6 +126,15 @@ class AsyncLink:
         except BaseException:
             await self._drop()
             raise
+
+    async def _connect(self) -> Any:
+        connection = self._connection = self._server.async_connection()
+        try:
+            async with asyncio.timeout(self._server.timeout / 2):
+                await connection.connect()
+        except Exception as error:
+            raise NotConnected from error
+        return connection
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -31,7 +31,7 @@ from redis.retry import Retry
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.stores._redis_wire import SCRIPT, Args, Call
 
-__all__ = ["Conversation", "Server"]
+__all__ = ["Conversation", "NotConnected", "Server"]
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 _FORGOTTEN = ("max_connections", "connection_class")
@@ -41,6 +41,10 @@ _PAUSE_MAX = 0.5
 
 Conversation = Generator[list[Args] | float, list[Any], None]
 """What to send next, or how many seconds to wait before; takes the replies. A connection is dropped before a pause."""
+
+
+class NotConnected(Exception):
+    """No connection could be opened, so nothing was sent; the reason is its cause."""
 
 
 class Server:
@@ -113,11 +117,11 @@ class Server:
                 commands.insert(0, ["SCRIPT", "LOAD", SCRIPT])
             try:
                 replies = yield commands
-            except (AuthenticationError, AuthorizationError) as error:
-                return self._fail(pending, self._denied(error), error)
-            except (ConnectionError, TimeoutError, OSError) as error:
-                in_doubt = in_doubt or any(call.writes for call in pending)
-                trouble: Exception = error
+            except (NotConnected, ConnectionError, TimeoutError, OSError) as error:
+                in_doubt = in_doubt or (not isinstance(error, NotConnected) and any(call.writes for call in pending))
+                trouble: Exception = _root(error)
+                if isinstance(trouble, AuthenticationError | AuthorizationError | NoPermissionError):
+                    return self._fail(pending, self._denied(trouble), trouble)
             except Exception as error:  # noqa: BLE001 - whatever it is, no caller is left without an answer
                 return self._fail(pending, self._unasked(error), error)
             else:
@@ -197,6 +201,14 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self.where!r})"
+
+
+def _root(error: BaseException) -> Exception:
+    """Find what a server or a socket said: the client wraps a refusal of the password into a lost connection."""
+    found = error
+    while isinstance(found.__cause__, RedisError | OSError) and not isinstance(found, AuthenticationError):
+        found = found.__cause__
+    return found if isinstance(found, Exception) else ConnectionError()
 
 
 def _is(error: Exception, kind: str) -> bool:

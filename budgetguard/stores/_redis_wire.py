@@ -190,7 +190,7 @@ class Call:
         last, found, turn = self.steps[-1], iter(looks), iter(flags)
         for step in self.steps:
             if type(step) is Transact:
-                flag = next(turn)
+                flag = next(turn, None)
                 applied = flag == 49  # "1"
                 if applied and not repeated:
                     _apply(counters, step.transaction, now)
@@ -199,6 +199,8 @@ class Call:
                         "A counter would leave the range in which this store counts exactly, -2**53 to 2**53; "
                         "nothing was changed. Count in larger units."
                     )
+                elif flag is None:
+                    step.error = StoreError("The transaction was overtaken by a later one; it may have been applied.")
                 elif applied and step.transaction.wake:
                     step.woke = woken
                 step.done = Transacted(applied, counters if step is last else counters.copy(), now)

@@ -16,6 +16,8 @@ from typing import Any, Self
 import pytest
 import redis
 import redis.exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 __all__ = ["ValkeyServer", "valkey_server"]
 
@@ -53,7 +55,7 @@ class ValkeyServer:
     def client(self) -> redis.Redis:
         """A plain client, to look at what the server has."""
         if self._client is None:
-            self._client = redis.Redis(unix_socket_path=f"{self.folder}/s", protocol=2)
+            self._client = redis.Redis(unix_socket_path=f"{self.folder}/s", protocol=2, retry=Retry(NoBackoff(), 0))
         return self._client
 
     @property

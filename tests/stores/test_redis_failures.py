@@ -1,0 +1,338 @@
+"""What the store does when the server does not do its part."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis.exceptions
+from anyio.from_thread import start_blocking_portal
+
+from budgetguard.errors import SettingError, StoreError
+from budgetguard.ports import Put, Transacted, Transaction
+from budgetguard.stores.redis import RedisStore
+from tests.support.valkey import ValkeyServer
+
+TIMEOUT = 0.4
+ADD = Transaction(add={"x": 1})
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def store(server: ValkeyServer) -> Iterator[RedisStore]:
+    store = RedisStore(server.url, timeout=TIMEOUT)
+    yield store
+    store.close()
+
+
+Act = Callable[[RedisStore], Transacted]
+
+
+def transact(store: RedisStore, transaction: Transaction = ADD) -> Transacted:
+    return store.transact("a", transaction)
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def act(request: pytest.FixtureRequest) -> Iterator[Act]:
+    """Adds 1 to a counter, in a thread or on an event loop."""
+    if request.param == "blocking":
+        yield transact
+    else:
+        with start_blocking_portal("asyncio") as portal:
+            yield lambda store: portal.call(store.atransact, "a", ADD)
+
+
+def in_bounds(began: float) -> bool:
+    return time.monotonic() - began < 2 * TIMEOUT + 1
+
+
+def test_a_server_that_is_gone_is_an_error_in_bounded_time_and_one_that_is_back_needs_no_new_store(
+    server: ValkeyServer, store: RedisStore, act: Act
+) -> None:
+    assert act(store).counters == {"x": 1}
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"gave no answer in 0\.4 s.*Check that the server runs") as caught:
+        act(store)
+    assert in_bounds(began)
+    assert isinstance(caught.value.__cause__, redis.exceptions.ConnectionError)
+    server.start()
+    assert act(store).counters == {"x": 1}  # it began anew, empty
+
+
+def test_of_many_who_wait_while_the_server_is_gone_all_learn_it_in_bounded_time(
+    server: ValkeyServer, store: RedisStore
+) -> None:
+    transact(store)
+    server.stop()
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            transact(store)
+        except StoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(20)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(errors) == 20
+    assert len({id(error) for error in errors}) == 20
+    assert in_bounds(began)
+
+
+def test_a_server_that_comes_back_in_time_is_waited_for(server: ValkeyServer, act: Act) -> None:
+    store = RedisStore(server.url, timeout=10.0)
+    act(store)
+    server.stop()
+    back = threading.Timer(0.1, server.start)
+    back.start()
+    assert act(store).counters == {"x": 1}
+    back.join()
+    store.close()
+
+
+def test_a_server_restarted_with_its_data_goes_on_where_it_was(server: ValkeyServer, store: RedisStore) -> None:
+    store.transact("a", Transaction(add={"x": 5}, put={"r": Put(b"1", 0.0)}))
+    server.client.save()
+    server.stop()
+    server.start()
+    loaded = store.load("a", due=True)
+    assert (loaded.counters, loaded.records) == ({"x": 5}, {"r": b"1"})
+
+
+def test_a_paused_server_is_an_error_in_bounded_time_that_says_what_is_not_known(
+    server: ValkeyServer, store: RedisStore, act: Act
+) -> None:
+    act(store)
+    server.pause()
+    try:
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="It may have been applied"):
+            act(store)
+        assert in_bounds(began)
+    finally:
+        server.resume()
+    before = store.load("a").counters["x"]
+    assert before in (1, 2)  # sent twice, done at most once
+    assert act(store).counters == {"x": before + 1}
+
+
+def test_a_transaction_sent_twice_to_a_paused_server_is_done_once(server: ValkeyServer, act: Act) -> None:
+    store = RedisStore(server.url, timeout=2.0)
+    act(store)
+    server.pause()
+    try:
+        go_on = threading.Timer(1.3, server.resume)  # after the first try was given up and sent again
+        go_on.start()
+        done = act(store)
+        go_on.join()
+    finally:
+        server.resume()
+    assert (done.applied, done.counters) == (True, {"x": 2})
+    assert store.load("a").counters == {"x": 2}
+    assert server.calls["evalsha"] >= 3
+    store.close()
+
+
+def test_a_transaction_whose_answer_was_lost_is_done_once_and_its_outcome_told(
+    server: ValkeyServer, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transact(store)
+    losing = [True]
+    ask = store._lanes._all[0].link.__class__.ask
+
+    def lose(link: object, commands: object) -> object:
+        replies = ask(link, commands)  # type: ignore[arg-type]
+        if losing:
+            losing.clear()
+            raise redis.exceptions.ConnectionError("lost")
+        return replies
+
+    monkeypatch.setattr(store._lanes._all[0].link.__class__, "ask", lose)
+    done = transact(store, Transaction(add={"x": 1}, expect={"x": 1}, put={"r": Put(b"1")}, wake=True))
+    assert (done.applied, done.counters) == (True, {"x": 2})
+    losing.append(True)
+    refused = transact(store, Transaction(add={"x": 1}, expect={"x": 1}))
+    assert (refused.applied, refused.counters) == (False, {"x": 2})
+
+
+def test_an_abandoned_transaction_that_arrives_late_is_not_done_any_more(
+    server: ValkeyServer, store: RedisStore
+) -> None:
+    lane = store._lanes._all[0]
+    wire = store._wire
+    (late,) = lane.calls(store._rules, [wire.Transact("a", ADD)])
+    (newer,) = lane.calls(store._rules, [wire.Transact("a", Transaction(add={"y": 1}))])
+    lane.link.exchange([newer])
+    lane.link.exchange([late])
+    assert store.load("a").counters == {"y": 1}
+
+
+def test_a_flushed_script_is_loaded_again(server: ValkeyServer, store: RedisStore, act: Act) -> None:
+    for _ in range(3):
+        act(store)
+        server.client.script_flush()
+    assert act(store).counters == {"x": 4}
+
+
+def test_a_flush_between_transactions_of_several_threads_loses_none(server: ValkeyServer, store: RedisStore) -> None:
+    def run(number: int) -> None:
+        for _ in range(25):
+            store.transact(f"a{number % 3}", ADD)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        server.client.script_flush()
+    assert [store.load(f"a{number}").counters["x"] for number in range(3)] == [100, 100, 100]
+
+
+def test_a_replica_is_no_place_to_write_until_it_is_promoted(server: ValkeyServer) -> None:
+    store = RedisStore(server.url, timeout=TIMEOUT)
+    transact(store)
+    server.client.replicaof("127.0.0.1", "1")
+    server.client.config_set("replica-serve-stale-data", "yes")
+    with pytest.raises(StoreError, match="ReadOnlyError"):
+        transact(store)
+    patient = RedisStore(server.url, timeout=10.0)
+    promoted = threading.Timer(0.1, server.client.replicaof, ("NO", "ONE"))
+    promoted.start()
+    assert transact(patient).counters == {"x": 2}
+    promoted.join()
+    store.close()
+    patient.close()
+
+
+def test_a_server_without_memory_refuses_and_nothing_is_changed(server: ValkeyServer, store: RedisStore) -> None:
+    store.transact("a", Transaction(add={"x": 1}, put={"r": Put(b"1")}))
+    server.client.config_set("maxmemory", "1")
+    with pytest.raises(StoreError, match=r"OutOfMemoryError|OOM.*Give the server more memory"):
+        store.transact("a", Transaction(add={"x": 1}, put={"s": Put(b"1")}, drop={"r": b"1"}))
+    server.client.config_set("maxmemory", "0")
+    loaded = store.load("a", ["r", "s"])
+    assert (loaded.counters, loaded.records) == ({"x": 1}, {"r": b"1"})
+
+
+def test_keys_of_something_else_are_not_overwritten(server: ValkeyServer, store: RedisStore) -> None:
+    server.client.set("budgetguard:{a}:counters", "mine")
+    with pytest.raises(StoreError, match=r"WRONGTYPE.*choose another prefix"):
+        transact(store)
+    server.client.hset("budgetguard:{b}:counters", mapping={"x": 5})
+    with pytest.raises(StoreError, match=r"LAYOUT none instead of 1.*another prefix"):
+        store.transact("b", ADD)
+    assert server.client.hgetall("budgetguard:{b}:counters") == {b"x": b"5"}
+
+
+def test_a_counter_that_cannot_be_exact_any_more_is_refused_and_others_are_not_harmed(
+    server: ValkeyServer, store: RedisStore
+) -> None:
+    top = 2**53 - 1
+    assert transact(store, Transaction(add={"x": top})).counters == {"x": top}
+    for delta in (1, 2**53, -(2**54) + 5):
+        with pytest.raises(StoreError, match="counts exactly"):
+            transact(store, Transaction(add={"x": delta, "y": 1}))
+    assert transact(store, Transaction(add={"x": -1})).counters == {"x": top - 1}
+
+
+def test_what_is_no_number_or_no_record_is_an_error_and_the_store_goes_on(
+    server: ValkeyServer, store: RedisStore
+) -> None:
+    with pytest.raises(StoreError, match="amounts are whole numbers and records bytes"):
+        transact(store, Transaction(put={"r": Put(object())}))  # type: ignore[arg-type]
+    assert transact(store).counters == {"x": 1}
+
+
+# -- secrets --------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_password_is_told_without_waiting_and_never_shown(act: Act, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "s3cret-Wort"
+    server = ValkeyServer("--requirepass", "right-Wort").start()
+    try:
+        store = RedisStore(server.url.replace("unix://", f"unix://:{secret}@"), timeout=30.0)
+        with pytest.raises(StoreError, match=r"does not let us in.*Check the user and the password") as caught:
+            act(store)
+        said = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(store)
+        assert secret not in said
+        none = RedisStore(server.url, timeout=30.0)
+        with pytest.raises(StoreError, match="does not let us in"):
+            transact(none)
+        right = RedisStore(server.url.replace("unix://", "unix://:right-Wort@"))
+        assert transact(right).applied
+        assert "Wort" not in repr(right)
+        for opened in (store, none, right):
+            opened.close()
+    finally:
+        server.close()
+    assert secret not in caplog.text
+
+
+def test_a_user_who_may_not_is_told_what_he_needs(server: ValkeyServer) -> None:
+    server.client.acl_setuser("poor", enabled=True, passwords=["+s3cret"], commands=["+ping"], keys=["*"])
+    store = RedisStore(server.url.replace("unix://", "unix://poor:s3cret@"), timeout=30.0)
+    with pytest.raises(StoreError, match=r"Allow this user EVALSHA") as caught:
+        transact(store)
+    assert "s3cret" not in str(caught.value)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cret@host",
+        "user:s3cret@host",
+        "redis://:s3/cret@host:6379",
+        "redis://:s3cret@host:port",
+        "redis://:s3cret@host?socket_timeout=s3cret",
+        "redis://:s3cret@host?nonsense=s3cret",
+        "",
+        None,
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        RedisStore(url)
+    said = "".join(traceback.format_exception(caught.value))
+    assert "cret" not in said.replace(__file__, "")
+    assert "url=" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("redis://host", "redis://host:6379/0"),
+        ("valkey://u:p@host:7000/3", "valkey://host:7000/3"),
+        ("rediss://:p@host?ssl_ca_certs=/etc/ca.pem", "rediss://host:6379/0"),
+        ("valkeys://host/2", "valkeys://host:6379/2"),
+        ("unix:///run/valkey.sock?password=p&db=1", "unix:///run/valkey.sock"),
+    ],
+)
+def test_its_repr_says_where_and_not_with_what(url: str, where: str) -> None:
+    assert repr(RedisStore(url, prefix="mine")) == f"RedisStore('{where}', prefix='mine')"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prefix", ""), ("prefix", "a{b"), ("timeout", 0), ("timeout", True), ("forget_after", 1.0), ("poll", "1")],
+)
+def test_a_setting_that_cannot_work_is_refused(name: str, value: object) -> None:
+    with pytest.raises(SettingError, match=name):
+        RedisStore("redis://localhost", **{name: value})  # type: ignore[arg-type]
