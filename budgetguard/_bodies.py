@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 import anyio
@@ -186,7 +186,7 @@ def aslot(response: httpx.Response, closed: Callable[[], Awaitable[None]]) -> No
 
 
 @contextlib.contextmanager
-def closing_on_error(response: httpx.Response) -> Iterator[None]:
+def closing_on_error(response: httpx.Response) -> Generator[None]:
     """Close an answer that the caller will not get."""
     try:
         yield
@@ -196,7 +196,7 @@ def closing_on_error(response: httpx.Response) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def aclosing_on_error(response: httpx.Response) -> AsyncIterator[None]:
+async def aclosing_on_error(response: httpx.Response) -> AsyncGenerator[None]:
     """The same for ``async``."""
     try:
         yield

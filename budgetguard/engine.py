@@ -81,6 +81,7 @@ class Engine:
 
     def _open(self, name: str) -> Account:
         provider = self.provider
+        live: cachetools.TTLCache[str, None] = cachetools.TTLCache(_TASKS_MAX, provider.task_lease)
         account = Account(
             name,
             self.policy,
@@ -90,7 +91,7 @@ class Engine:
             task_lease=provider.task_lease,
             seen=cachetools.LRUCache(_TASKS_MAX),
             ended=cachetools.LRUCache(_TASKS_MAX),
-            live=cachetools.TTLCache(_TASKS_MAX, provider.task_lease),
+            live=live,
             listening=bool(self.observers),
         )
         account.lock = threading.Lock()

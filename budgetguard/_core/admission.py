@@ -42,6 +42,7 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
             account.live[hold.id] = None
             if (yield from _sit_out(account, hold)):
                 break
+            hold.id += "+"  # what its lease left stands under the old one
     except Refused as refused:
         if account.listening:
             now = account.view.now / MICROS
@@ -110,10 +111,10 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         if line.head is ticket:
             if not paid:
                 paid = yield from _take(account, hold, Stage.WAITING)
-            yield from _give_way(account, hold)
+            yield from _give_way(account, hold, line)
             if paid and (yield from _take_slots(account, hold)):
                 break
-            yield from _announce(account, hold)
+            yield from _announce(account, hold, line, ticket)
             nap = yield from _next_look(account, hold)
         else:
             nap = None
@@ -130,22 +131,24 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
     hold.joined = None
 
 
-def _announce(account: Account, hold: Hold) -> Flow[None]:
+def _announce(account: Account, hold: Hold, line: Line, ticket: Ticket) -> Flow[None]:
     """Let other processes know that this line's head waits for a slot."""
     record = hold.record
     if record is not None and record.stage is Stage.WAITING and hold.quote.slots:
         done = yield from account.transact(account.books.announce(record))
         if done.applied:
             hold.record = record.moved(Stage.HEAD)
+            if not ticket.announced:
+                ticket.announced = True
+                line.announced += 1
 
 
-def _give_way(account: Account, hold: Hold) -> Flow[None]:
+def _give_way(account: Account, hold: Hold, line: Line) -> Flow[None]:
     """Where heads of other processes' lines wait too, let those with less under way go first.
 
     A slot that comes free here is known here first, so without this the process that has slots would keep them.
     """
-    announced = hold.record is not None and hold.record.stage is Stage.HEAD
-    others = -account.view[account.books.pool(hold.quote.pool).quiet] - announced
+    others = -account.view[account.books.pool(hold.quote.pool).quiet] - line.announced
     if others > 0 and account.live:
         yield from Wait(Ticket(), min(_TURN * len(account.live), _TURN_MAX))
 

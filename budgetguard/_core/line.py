@@ -29,11 +29,13 @@ class Signal(Protocol):
 class Ticket:
     """A place in line, or just somebody who wants to be woken."""
 
-    __slots__ = ("gone", "order", "signal", "woken")
+    __slots__ = ("announced", "gone", "order", "signal", "woken")
 
     def __init__(self, priority: int = 0, number: int = 0) -> None:
         self.order = (-priority, number)
         self.gone = True
+        self.announced = False
+        """Whether other processes know that it waits."""
         self.woken = False
         """Whether a wake-up came that nobody has waited for yet."""
         self.signal: Signal | None = None
@@ -55,9 +57,11 @@ class Ticket:
 class Line:
     """The tickets of one limit, in order."""
 
-    __slots__ = ("_heap", "_waiting")
+    __slots__ = ("_heap", "_waiting", "announced")
 
     def __init__(self) -> None:
+        self.announced = 0
+        """Tickets that other processes know of: heads, and those a higher priority went before later."""
         self._heap: list[Ticket] = []
         self._waiting = 0
 
@@ -75,6 +79,7 @@ class Line:
         if ticket.gone:
             return False
         ticket.gone = True
+        self.announced -= ticket.announced
         self._waiting -= 1
         if len(self._heap) > 2 * self._waiting + _SLACK:
             # Those who left behind a head that stays must not pile up.

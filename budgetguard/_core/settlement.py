@@ -165,7 +165,7 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
         account.look(loaded.counters, loaded.now)
         late = record.key not in loaded.records
         lost = Record.loads(loaded.records[remains]) if late and remains in loaded.records else None
-        if after.key in loaded.records and after.key != remains:
+        if after.key in loaded.records and not (late and after.key == remains):
             task_id = f"{task_id} {hold.id}"
     hold.record = after
     if account.listening:
