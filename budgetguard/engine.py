@@ -8,6 +8,7 @@ import itertools
 import json
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -81,7 +82,9 @@ class Engine:
 
     def _open(self, name: str) -> Account:
         provider = self.provider
-        live: cachetools.TTLCache[str, None] = cachetools.TTLCache(_TASKS_MAX, provider.task_lease)
+        live: cachetools.TTLCache[str, None, float] = cachetools.TTLCache(
+            _TASKS_MAX, provider.task_lease, time.monotonic
+        )
         account = Account(
             name,
             self.policy,
