@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from budgetguard._core.account import Account, Hold
@@ -24,15 +25,18 @@ class Heartbeat:
         self._calls: dict[Hold, Account] = {}
         self._lock = threading.Lock()
         self._running = False
+        self._process = os.getpid()
 
     def watch(self, account: Account, hold: Hold) -> None:
         """Begin to renew a call's lease."""
-        self._calls[hold] = account
-        if not self._running:
-            with self._lock:
-                if not self._running:
-                    self._running = True
-                    threading.Thread(target=self._beat, name="budgetguard-heartbeat", daemon=True).start()
+        with self._lock:
+            self._calls[hold] = account
+            if self._process != os.getpid():
+                # A fork takes the calls along, but not the thread; and they are the parent's to renew.
+                self._process, self._calls, self._running = os.getpid(), {hold: account}, False
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._beat, name="budgetguard-heartbeat", daemon=True).start()
 
     def forget(self, hold: Hold) -> None:
         """End it. Harmless if there is none."""
