@@ -10,6 +10,7 @@ import asyncio
 import collections
 import secrets
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 from budgetguard.errors import StoreError
@@ -126,10 +127,7 @@ class Lanes:
             self._leave(mine)
             raise
         unsent = self._leave(mine)
-        mine.step.error = StoreError(
-            "The store is too busy: those in front took too long. "
-            + ("Nothing was sent." if unsent else "It may have been applied.")
-        )
+        mine.step.error = _busy(sent=not unsent)
 
     def _leave(self, mine: _Waiter) -> bool:
         with self._lock:
@@ -204,7 +202,7 @@ class AsyncLanes:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._free = [_AsyncLane(rules.server) for _ in range(_LANES)]
-        self._queue: collections.deque[tuple[Step, asyncio.Future[None]]] = collections.deque()
+        self._queue: collections.deque[tuple[Step, asyncio.Future[None], float]] = collections.deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._closed = False
         self.end: AsyncGenerator[None] | None = None
@@ -223,7 +221,7 @@ class AsyncLanes:
                 await self._put_back(lane)
             return
         future = asyncio.get_running_loop().create_future()
-        self._queue.append((step, future))
+        self._queue.append((step, future, time.monotonic()))
         await future
 
     async def _put_back(self, lane: _AsyncLane) -> None:
@@ -233,10 +231,16 @@ class AsyncLanes:
 
     def _pass(self, lane: _AsyncLane) -> None:
         batch: list[tuple[Step, asyncio.Future[None]]] = []
+        latest = time.monotonic() - 2 * self._rules.server.timeout
         while self._queue and len(batch) < _BATCH_MAX:
-            waiter = self._queue.popleft()
-            if not waiter[1].done():  # those who were cancelled meanwhile send nothing
-                batch.append(waiter)
+            step, future, since = self._queue.popleft()
+            if future.done():
+                continue  # cancelled meanwhile; it sends nothing
+            if since < latest:
+                step.error = _busy(sent=False)
+                future.set_result(None)
+            else:
+                batch.append((step, future))
         if batch:
             flight = asyncio.get_running_loop().create_task(self._fly(lane, batch))
             self._flights.add(flight)
@@ -260,6 +264,11 @@ class AsyncLanes:
             await asyncio.wait(self._flights)
         for lane in self._free:
             await lane.link.close()
+
+
+def _busy(*, sent: bool) -> StoreError:
+    what = "It may have been applied." if sent else "Nothing was sent."
+    return StoreError(f"The store is slow or cannot be reached: those in front took too long. {what}")
 
 
 def _closed() -> StoreError:

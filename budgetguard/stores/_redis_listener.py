@@ -91,13 +91,17 @@ class Listener:
         if self._channels:
             self._hear(self._rules.names.channel(account).encode(), number)
 
+    def end(self) -> None:
+        """Let the thread end. Takes no lock: a finalizer may call it in the middle of anything."""
+        self._stopping = True
+        self._ring()
+
     def stop(self) -> None:
         """End the thread and forget the watchers. Waits for the thread, unless it is the one that calls."""
         with self._lock:
-            self._stopping = True
             self._channels.clear()
             thread = self._thread
-            self._ring()
+            self.end()
         if thread is not None and thread is not threading.current_thread():
             thread.join(2 * self._rules.server.timeout)
 
@@ -130,9 +134,10 @@ class Listener:
         self._ring()
 
     def _ring(self) -> None:
-        if self._bell is not None:
+        bell = self._bell
+        if bell is not None:
             with contextlib.suppress(OSError):  # a full pipe rings too
-                self._bell.send(b"!")
+                bell.send(b"!")
 
     def _run(self, bell: socket.socket, ear: socket.socket) -> None:
         looking = Link(self._rules.server)
@@ -143,16 +148,18 @@ class Listener:
                 try:
                     self._listen(ear, looking)
                 except (RedisError, OSError):
-                    # Whoever waits is served by his own looks meanwhile; here one only tries again.
                     failures = 1 if time.monotonic() - began > 10 * _PAUSE_MAX else failures + 1
                 finally:
                     self._disconnect()
+                # Perhaps one may look although one may not listen.
+                with contextlib.suppress(RedisError, OSError):
+                    self._look(looking)
                 pause = min(_PAUSE_MAX, _PAUSE * 2**failures) * (0.5 + random.random())  # noqa: S311
                 self._rest(ear, pause)
         finally:
             looking.close()
             with self._lock:
-                self._bell = None
+                self._bell = self._thread = None
             bell.close()
             ear.close()
 
@@ -199,7 +206,7 @@ class Listener:
     def _message(self, message: Any) -> None:
         kind, channel, value = message
         if kind == b"message":
-            self._hear(channel, int(value))
+            self._hear(channel, int(value) if value.isdigit() else None)
         elif kind == b"subscribe":
             self._hear(channel, None)
 

@@ -43,7 +43,7 @@ Conversation = Generator[list[Args] | float, list[Any], None]
 """What to send next, or how many seconds to wait before; takes the replies. A connection is dropped before a pause."""
 
 
-class NotConnected(Exception):
+class NotConnected(RedisError):
     """No connection could be opened, so nothing was sent; the reason is its cause."""
 
 
@@ -125,7 +125,9 @@ class Server:
             except Exception as error:  # noqa: BLE001 - whatever it is, no caller is left without an answer
                 return self._fail(pending, self._unasked(error), error)
             else:
-                trouble, load = self._take(pending, replies[1:] if load else replies)
+                if load and isinstance(refusal := replies.pop(0), Exception):
+                    return self._fail(pending, self._explain(refusal), refusal)
+                trouble, load = self._take(pending, replies)
                 pending = [call for call in pending if not call.done]
                 if load and tries < 3:
                     continue
@@ -143,7 +145,10 @@ class Server:
         missing = False
         for call, reply in zip(pending, replies, strict=True):
             if not isinstance(reply, Exception):
-                call.answer(reply)
+                try:
+                    call.answer(reply)
+                except (ValueError, TypeError) as error:
+                    self._fail([call], self._unasked(error), error)
             elif isinstance(reply, NoScriptError):
                 trouble, missing = reply, True
             elif isinstance(reply, ReadOnlyError | ClusterDownError | TryAgainError) or _is(reply, "BUSY"):
@@ -154,35 +159,38 @@ class Server:
 
     def _fail(self, calls: Sequence[Call], message: str, cause: Exception) -> None:
         for call in calls:
-            failure = StoreError(self._hide(message))
+            failure = StoreError(message)
             failure.__cause__ = cause
             call.fail(failure)
 
-    def _hide(self, message: str) -> str:
-        return message.replace(self._secret, "***") if self._secret else message
+    def _said(self, error: Exception) -> str:
+        text = str(error).strip().rstrip(".")[:200]
+        if self._secret:
+            text = text.replace(self._secret, "***")
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
     def _unreachable(self, error: Exception, tries: int, *, in_doubt: bool) -> str:
         doubt = " It may have been applied." if in_doubt else ""
         return (
             f"The store at {self.where} gave no answer in {self.timeout:g} s, at the {_ordinal(tries)} try "
-            f"({_said(error)}).{doubt} Check that the server runs and can be reached from here; no paid call is let "
-            "through without it."
+            f"({self._said(error)}).{doubt} Check that the server runs and can be reached from here; no paid call "
+            "is let through without it."
         )
 
     def _unasked(self, error: Exception) -> str:
         return (
-            f"The store at {self.where} could not be asked ({_said(error)}). Check that a Redis or Valkey server "
-            "answers at this address, and that amounts are whole numbers and records bytes."
+            f"The store at {self.where} could not be asked ({self._said(error)}). Check that a Redis or Valkey "
+            "server answers at this address, and that nothing else writes under the prefix."
         )
 
     def _denied(self, error: Exception) -> str:
         return (
-            f"The store at {self.where} does not let us in ({_said(error)}). Check the user and the password in the "
-            "address, with % signs for special characters."
+            f"The store at {self.where} does not let us in ({self._said(error)}). Check the user and the password in "
+            "the address, with % signs for special characters."
         )
 
     def _explain(self, error: Exception) -> str:
-        said = _said(error)
+        said = self._said(error)
         if isinstance(error, NoPermissionError):
             remedy = "Allow this user EVALSHA, SCRIPT LOAD, HGET, SUBSCRIBE, the keys and the channels of the prefix"
         elif isinstance(error, OutOfMemoryError) or _is(error, "OOM"):
@@ -213,11 +221,6 @@ def _root(error: BaseException) -> Exception:
 
 def _is(error: Exception, kind: str) -> bool:
     return isinstance(error, ResponseError) and str(error).startswith(kind)
-
-
-def _said(error: Exception) -> str:
-    text = str(error).strip().rstrip(".")
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _ordinal(number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.resources
+import operator
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -44,17 +45,14 @@ class Names:
 
 
 class Step:
-    """One transaction or look, with its answer."""
+    """One transaction or look, written down by whoever asks for it, with its answer."""
 
-    __slots__ = ("account", "error")
+    __slots__ = ("account", "args", "error")
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, args: Args) -> None:
         self.account = account
+        self.args = args
         self.error: StoreError | None = None
-
-    def write(self, args: Args) -> None:
-        """Append it to a call's arguments."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Raise what went wrong. Each of those who travelled together gets an exception of its own."""
@@ -68,35 +66,11 @@ class Transact(Step):
     __slots__ = ("done", "transaction", "woke")
 
     def __init__(self, account: str, transaction: Transaction) -> None:
-        super().__init__(account)
+        super().__init__(account, _write(transaction))
         self.transaction = transaction
         self.done: Transacted | None = None
         self.woke = 0
         """The number of the wake-up it was, or 0."""
-
-    def write(self, args: Args) -> None:
-        t = self.transaction
-        args += (
-            "T",
-            1 if t.wake else 0,
-            len(t.add),
-            len(t.floor),
-            len(t.expect),
-            len(t.within),
-            len(t.stamp),
-            len(t.drop),
-            len(t.put),
-        )
-        for amounts in (t.add, t.floor, t.expect, t.within):
-            for name, amount in amounts.items():
-                args += (_written(name), amount)
-        for name in t.stamp:
-            args.append(_written(name))
-        for key, value in t.drop.items():
-            args += (_key(key), value)
-        for key, put in t.put.items():
-            lease = "" if put.lease is None else max(-_LEASE_MAX, min(_LEASE_MAX, int(put.lease * 1_000_000)))
-            args += (_key(key), put.value, lease)
 
     def result(self) -> Transacted:
         """Give the answer.
@@ -113,18 +87,11 @@ class Transact(Step):
 class Look(Step):
     """A look under way."""
 
-    __slots__ = ("due", "loaded", "records")
+    __slots__ = ("loaded",)
 
     def __init__(self, account: str, records: Sequence[str], *, due: bool) -> None:
-        super().__init__(account)
-        self.records = records
-        self.due = due
+        super().__init__(account, ["L", 1 if due else 0, len(records), *map(_key, records)])
         self.loaded: Loaded | None = None
-
-    def write(self, args: Args) -> None:
-        args += ("L", 1 if self.due else 0, len(self.records))
-        for key in self.records:
-            args.append(_key(key))
 
     def result(self) -> Loaded:
         """Give the answer.
@@ -167,7 +134,7 @@ class Call:
             names.channel(account),
         ]
         for step in steps:
-            step.write(self.command)
+            self.command += step.args
 
     def fail(self, error: StoreError) -> None:
         """Say that there will be no answer."""
@@ -209,6 +176,29 @@ class Call:
                 records = {key.decode("utf-8", "surrogatepass"): value for key, value in zip(pairs, pairs, strict=True)}
                 step.loaded = Loaded(counters if step is last else counters.copy(), records, now)
         self.done = True
+
+
+def _write(t: Transaction) -> Args:
+    # What cannot be sent is found here, where it harms nobody else.
+    args: Args = ["T", 1 if t.wake else 0, len(t.add), len(t.floor), len(t.expect), len(t.within), len(t.stamp)]
+    args += (len(t.drop), len(t.put))
+    for amounts in (t.add, t.floor, t.expect, t.within):
+        for name, amount in amounts.items():
+            args += (_written(name), amount if type(amount) is int else int(operator.index(amount)))
+    for name in t.stamp:
+        args.append(_written(name))
+    for key, value in t.drop.items():
+        args += (_key(key), _bytes(value))
+    for key, put in t.put.items():
+        lease = "" if put.lease is None else max(-_LEASE_MAX, min(_LEASE_MAX, int(put.lease * 1_000_000)))
+        args += (_key(key), _bytes(put.value), lease)
+    return args
+
+
+def _bytes(value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(f"a record is bytes, not {type(value).__name__}")
+    return value
 
 
 def _apply(counters: dict[str, int], transaction: Transaction, now: int) -> None:

@@ -44,7 +44,7 @@ class RedisStore:
         url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``valkey://`` or ``valkeys://`` (TLS), as redis-py reads
             them, e.g. ``"rediss://user:password@host:6380/0?ssl_ca_certs=/etc/ssl/ca.pem"``.
         prefix: Begins the names of all keys and channels.
-        timeout: Seconds a call may take, all its tries included. A caller behind others may wait twice as long.
+        timeout: Seconds a call may take, all its tries included. A caller behind others may wait three times as long.
         forget_after: Seconds after which an account that nobody uses is forgotten, counted from the end of its last
             lease.
         poll: Seconds between looks for wake-ups that were not heard.
@@ -114,7 +114,7 @@ class RedisStore:
             listener = self._listener
             if listener is None:
                 listener = self._listener = self._new_listener(self._rules, self._poll)
-                weakref.finalize(self, listener.stop).atexit = False
+                weakref.finalize(self, listener.end).atexit = False
         return listener.watch(account, changed)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -251,12 +252,56 @@ def test_a_counter_that_cannot_be_exact_any_more_is_refused_and_others_are_not_h
     assert transact(store, Transaction(add={"x": -1})).counters == {"x": top - 1}
 
 
-def test_what_is_no_number_or_no_record_is_an_error_and_the_store_goes_on(
-    server: ValkeyServer, store: RedisStore
-) -> None:
-    with pytest.raises(StoreError, match="amounts are whole numbers and records bytes"):
-        transact(store, Transaction(put={"r": Put(object())}))  # type: ignore[arg-type]
-    assert transact(store).counters == {"x": 1}
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Transaction(put={"r": Put(object())}),  # type: ignore[arg-type]
+        Transaction(drop={"r": "text"}),  # type: ignore[dict-item]
+        Transaction(add={"x": 1.5}),  # type: ignore[dict-item]
+        Transaction(floor={"x": None}),  # type: ignore[dict-item]
+    ],
+)
+def test_what_is_no_number_or_no_record_is_found_before_it_is_sent(wrong: Transaction) -> None:
+    with pytest.raises(TypeError):
+        transact(RedisStore("unix:///nowhere"), wrong)
+
+
+def test_counters_that_something_else_spoiled_are_an_error(server: ValkeyServer, store: RedisStore) -> None:
+    transact(store)
+    server.client.hset("budgetguard:{a}:counters", "x", "many")
+    with pytest.raises(StoreError, match="nothing else writes under the prefix"):
+        store.load("a")
+    with pytest.raises(StoreError, match="refused the call"):
+        transact(store)
+
+
+def test_a_thousand_who_wait_for_a_server_that_is_gone_all_learn_it_in_bounded_time(server: ValkeyServer) -> None:
+    store = RedisStore(server.url, timeout=0.2)
+
+    async def run() -> list[BaseException | Transacted]:
+        await store.atransact("a", ADD)
+        server.stop()
+        began = time.monotonic()
+        ends = await asyncio.gather(*(store.atransact("a", ADD) for _ in range(2000)), return_exceptions=True)
+        assert time.monotonic() - began < 3
+        return ends
+
+    assert {type(end) for end in asyncio.run(run())} == {StoreError}
+    store.close()
+
+
+def test_one_who_may_not_listen_finds_wake_ups_by_looking(server: ValkeyServer) -> None:
+    server.client.acl_setuser(
+        "deaf", enabled=True, passwords=["+p"], commands=["+@all", "-subscribe"], keys=["*"], channels=["*"]
+    )
+    here = RedisStore(server.url.replace("unix://", "unix://deaf:p@"), poll=0.05)
+    there = RedisStore(server.url)
+    woken = threading.Event()
+    here.watch("a", woken.set)
+    there.transact("a", Transaction(wake=True))
+    assert woken.wait(10)
+    here.close()
+    there.close()
 
 
 # -- secrets --------------------------------------------------------------------------------------------------------

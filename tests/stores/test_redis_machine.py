@@ -116,5 +116,5 @@ def _timeless(counters: dict[str, int]) -> dict[str, int | bool]:
 @pytest.mark.timeout(120)
 def test_the_answers_are_those_of_the_store_in_memory(valkey_server: ValkeyServer) -> None:
     Twins.url = valkey_server.url
-    limits = settings(max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=SLOW)
+    limits = settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=SLOW)
     run_state_machine_as_test(Twins, settings=limits)

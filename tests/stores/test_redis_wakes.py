@@ -148,11 +148,13 @@ def test_a_watcher_that_fails_keeps_nobody_from_being_called(make: Callable[...,
     def fail() -> None:
         raise RuntimeError
 
+    before, after = watching(here), Bell()
     here.watch("a", fail)
-    bell = watching(here)
+    here.watch("a", after)
     for _ in range(2):
         there.transact("a", WAKE)
-        assert bell.wait()
+        assert before.wait()
+        assert after.wait()
 
 
 def test_a_store_that_is_forgotten_ends_its_thread(make: Callable[..., RedisStore], server: ValkeyServer) -> None:
