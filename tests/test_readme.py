@@ -41,7 +41,8 @@ def run(code: str) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def providers_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def providers_in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # a snippet may leave a file behind
     both = Both()
     monkeypatch.setattr(httpx, "HTTPTransport", lambda: httpx.MockTransport(both))
     monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda: httpx.MockTransport(both))
