@@ -13,7 +13,7 @@ from tests.search.runner import Found, Tally, catch_all, search
 from tests.search.scenario import KINDS, draw
 
 _SCHEDULES = 100_000
-_MUTATION_SCHEDULES = 20_000
+_MUTATION_SCHEDULES = 40_000
 _SHOWN = 20
 
 

@@ -12,7 +12,7 @@ from budgetguard._core.refreshing import adopt, claim_for_user, look_again
 from budgetguard._core.settlement import abandon, call, finish
 from budgetguard._core.steps import Fetched, Flow
 from budgetguard.errors import Refused
-from budgetguard.model import Outcome, Quote, TaskSeen, TaskState, Verdict
+from budgetguard.model import Outcome, Quote, TaskState, Verdict
 from tests.search.actors import ACCOUNT, Actor, Process, UserFetch
 from tests.search.mirror import Broken
 from tests.search.scenario import SECOND, Call, Scenario
@@ -110,8 +110,8 @@ def _follow(world: World, process: Process, task_id: str, made: Call, *, key: st
     def answer(mark: int, state: TaskState) -> None:
         if state.ended:
             process.actors.discard(poller)
-            charge = made.charge if world.scenario.at_completion and state is TaskState.SUCCEEDED else None
-            world.start(process, f"finish {task_id}", finish(process.account, TaskSeen(key, state, charge)))
+            ended = finish(process.account, world.seen(task_id, key=key))
+            world.start(process, f"finish {task_id}", ended)
             return
         if not sync:
             process.account.seen[task_id] = mark

@@ -310,7 +310,7 @@ _ALL = (
     Mutation(
         "an older reading replaces a newer one",
         ((Readings, "supersedes", lambda original, self, view, claim: True),),
-        ("killed", "slow credits"),
+        ("slow credits",),
     ),
     Mutation("the lag of the balance is ignored", ((Readings, "__init__", _no_lag),), ("lag",)),
     Mutation(
@@ -367,7 +367,14 @@ _ALL = (
         ((admission, "leave", _leave_silently), (settlement, "leave", _leave_silently)),
     ),
     Mutation("doubt about slots is ignored", ((View, "doubt", _no_doubt),)),
-    Mutation("doubt about credits is ignored", ((Readings, "_install_credits", _no_credits_doubt),)),
+    Mutation(
+        "doubt about credits is ignored",
+        (
+            (Readings, "_install_credits", _no_credits_doubt),
+            (View, "credits_open", _no_doubt),
+            (Books, "_doubt", _without_doubt),
+        ),
+    ),
 )
 
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -29,6 +29,7 @@ KINDS = (
     "ranges",
     "failing credits",
     "slow credits",
+    "long calls",
     "anything",
 )
 """The classes of scenarios; a seed belongs to one of them."""
@@ -57,6 +58,7 @@ class Call:
     """The process that asks about its task; ``None`` for nobody."""
     poll_every: int
     told_by_webhook: bool
+    """Whether the provider says when the task has ended, perhaps before the call has its answer."""
 
 
 @dataclass(slots=True)
@@ -101,6 +103,8 @@ class Scenario:
     """Processes that are suspended: when, which, for how long."""
     questions: list[tuple[int, int, bool]] = field(default_factory=list)
     """Questions for the balance by a user's own client: when, in which process, whether cancelled halfway."""
+    heartbeat: bool = False
+    """Whether leases of calls being sent are renewed; needed where a call may take longer than a lease."""
     listening: bool = True
     exact: bool = True
     """Whether prices are exact or upper bounds."""
@@ -160,6 +164,8 @@ def _traits(rng: random.Random, kind: str) -> frozenset[str]:
         chosen |= {trait for trait in ("questions", "cancels") if rng.random() < 0.3}
         if rng.random() < 0.15:
             chosen.add(rng.choice(("pools", "priorities", "unknown", "ranges")))
+    if "slow credits" in chosen:
+        chosen.add("questions")
     if "unknown" in chosen or (chosen & {"killed", "lag", "no slot data"} and rng.random() < 0.5):
         chosen.add("short leases")
     return frozenset(chosen)
@@ -170,8 +176,8 @@ def _policy(rng: random.Random, traits: frozenset[str]) -> Policy:
         "max_age": rng.choice((2.0, 10.0, 60.0)),
         "min_interval": rng.choice((0.2, 1.0)),
         "recheck_after": 1.0,
-        "credits_timeout": 20.0 if "slow credits" in traits else rng.choice((2.0, 10.0)),
-        "lease": 30.0 if "short leases" in traits else 120.0,
+        "credits_timeout": rng.choice((5.0, 20.0)) if "slow credits" in traits else rng.choice((2.0, 10.0)),
+        "lease": 6.0 if "long calls" in traits else 30.0 if "short leases" in traits else 120.0,
         "exclusive": "exclusive" in traits,
         "refund_failed": rng.random() < 0.3,
         "resend_max": rng.choice((0, 1, 5)),
@@ -207,10 +213,11 @@ def _provider(rng: random.Random, scenario: Scenario, traits: frozenset[str]) ->
     if "unknown" in traits:
         scenario.lost = rng.choice((0.1, 0.5))
         scenario.not_sent = 0.1
+    if "long calls" in traits:
+        scenario.heartbeat, scenario.send = True, 8 * SECOND
     if rng.random() < 0.2:
         scenario.rejected = 0.2
-    if "priorities" in traits and rng.random() < 0.3:
-        scenario.rate = 0.2
+        scenario.rate = rng.choice((0.0, 0.5))
 
 
 def _calls(rng: random.Random, scenario: Scenario, traits: frozenset[str]) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
+from budgetguard._core.settlement import finish, renew
 from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
 from budgetguard.errors import Refused
-from budgetguard.model import Outcome, TaskState, Verdict
+from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 from budgetguard.stores.memory import MemoryStore
 from tests.search.actors import Actor, Process, UserFetch, WakeUp
 from tests.search.mirror import Broken, Mirror
@@ -212,6 +213,8 @@ class World:
             self.fetches.add(actor)
         rng, scenario = self.rng, self.scenario
         there, back = self._way(scenario.fetch, actor), self._way(scenario.fetch, actor)
+        if not ours and scenario.fetch > SECOND:
+            back *= 4  # nobody bounds a user's own question; its answer may come when its claim is long over
         timeout = int(scenario.policy.credits_timeout * SECOND)
         if rng.random() < scenario.fetch_fails:
             self.later(actor, there + back, self._fetched, actor, None)
@@ -239,6 +242,8 @@ class World:
         self.watch.sent(attempt)
         there, back = self._way(scenario.send, actor), self._way(scenario.send, actor)
         self.say(actor, f"sends {attempt.id}")
+        if scenario.heartbeat:
+            self.later(actor, int(scenario.policy.lease / 3 * SECOND), self._beat, actor, attempt.id)
         chance = rng.random()
         if chance < scenario.not_sent:
             self._lost(attempt)
@@ -255,6 +260,15 @@ class World:
             self.later(actor, there + back, self.advance, actor, Verdict(Outcome.UNKNOWN))
             return
         self.later(None, there, self._arrived, actor, actor.epoch, attempt, back)
+
+    def _beat(self, actor: Actor, id_: str) -> None:
+        """Renew the lease of a call that is being sent."""
+        hold = actor.hold
+        assert hold is not None
+        if hold.id == id_ and hold.sent and not actor.done:
+            self.counted["renewed"] += 1
+            self.start(actor.process, f"beat {id_}", renew(actor.process.account, hold))
+            self.later(actor, int(self.scenario.policy.lease / 3 * SECOND), self._beat, actor, id_)
 
     def _lost(self, attempt: Attempt) -> None:
         attempt.state = "lost"
@@ -291,15 +305,31 @@ class World:
         """A task of ours or of a stranger ends."""
         self.provider.end(self.now, task)
         self.say("provider", f"ended {task.id}, balance {self.provider.balance}")
+        call = None if task.attempt is None else self._call(task.attempt)
+        if call is not None and call.told_by_webhook and not call.sync:
+            self.later(None, int(self.rng.random() * self.scenario.send), self._webhook, call, task.id)
         self.watch.changed()
+
+    def _webhook(self, call: Call, task_id: str) -> None:
+        process = self.processes[call.process if call.polled_by is None else call.polled_by]
+        if process.alive:
+            self.counted["webhooks"] += 1
+            self.start(process, f"webhook {task_id}", finish(process.account, self.seen(task_id)))
+
+    def _call(self, attempt: Attempt) -> Call:
+        return self.scenario.calls[int(attempt.id.split(".")[0][1:])]
+
+    def seen(self, task_id: str, *, key: str = "") -> TaskSeen:
+        """Say how a task ended, under the name the guards know it by."""
+        call, state = self._call(self.mirror.attempts[task_id[1:]]), self.state_of(task_id)
+        charge = call.charge if self.scenario.at_completion and state is TaskState.SUCCEEDED else None
+        return TaskSeen(key or task_id, state, charge)
 
     def state_of(self, task_id: str) -> TaskState:
         """Say what a poll shows of a task that was accepted."""
         if task_id in self.provider.tasks:
             return TaskState.RUNNING
-        attempt = self.mirror.attempts.get(task_id[1:])
-        call = None if attempt is None else self.scenario.calls[int(attempt.id.split(".")[0][1:])]
-        return TaskState.FAILED if call is not None and call.fails else TaskState.SUCCEEDED
+        return TaskState.FAILED if self._call(self.mirror.attempts[task_id[1:]]).fails else TaskState.SUCCEEDED
 
 
 def _words(transaction: Any) -> str:

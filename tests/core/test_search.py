@@ -1,0 +1,80 @@
+"""A short search for an order of events that breaks a promise; ``make search`` runs the long one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.search.life import live
+from tests.search.mutations import MUTATIONS
+from tests.search.runner import catch, search
+from tests.search.scenario import KINDS, draw
+
+SHARES = 6
+SCHEDULES = 1_500 // SHARES
+
+# Where a mistake is found at once. When the core changes, others may find it: make search prints them.
+SEEDS = {
+    "a reading forgets the credits of open calls": 3,
+    "a reading forgets the slots of open calls": 25,
+    "a reading dissolves the credits accepted since its mark": 14,
+    "a reading dissolves the slots accepted since its mark": 45,
+    "the mark is made when the answer comes, not before asking": 14,
+    "an older reading replaces a newer one": 507,
+    "the lag of the balance is ignored": 28,
+    "a mark is dated by the last look instead of by the store": 59732,
+    "credits charged at completion are taken as charged at once": 27,
+    "the queued tasks of a reading are not counted": 1,
+    "a claim ends before an answer can come": 14,
+    "whoever gives up a claim ends anybody's": 11387,
+    "nobody notes when a reading was asked for": 1,
+    "a stranger on an exclusive account is ignored": 8,
+    "the end of a task inside a reading gives its slot back unseen": 1,
+    "a poll sent before the reading counts as seen": 1,
+    "a call accepted during a reading leaves no doubt": 102,
+    "a call is tagged with the generation last seen": 55,
+    "a release does not end the record": 1,
+    "a finish does not end the record": 0,
+    "a refused call is not given back": 1,
+    "an unknown outcome is given back at once": 3,
+    "the end of a lease gives back what was sent": 40,
+    "the end of a lease counts as charged though that is at completion": 112,
+    "a refund inside the reading is given back again": 55,
+    "a finish wakes nobody": 0,
+    "a release wakes nobody": 148,
+    "a newcomer overtakes the line": 183,
+    "a newcomer overtakes the heads of other lines": 50,
+    "a head that leaves stays announced": 4,
+    "the last come is served first": 1,
+    "the head of the line takes slots that are not there": 0,
+    "the head of the line does not look whether its credits are still there": 888,
+    "a call is refused on an old reading": 4,
+    "an admitted head does not pass its turn on": 131,
+    "doubt about slots is ignored": 116,
+    "doubt about credits is ignored": 27,
+}
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_no_order_of_events_breaks_a_promise(share: int) -> None:
+    tally = search(share * SCHEDULES, SCHEDULES)
+    assert not tally.found, "\n".join(f"python -m tests.search --replay {f.seed}: {f.what}" for f in tally.found)
+    assert set(tally.kinds) == set(KINDS)
+
+
+def test_the_search_meets_what_it_is_for() -> None:
+    met = search(0, 400).met
+    wanted = {"Queued", "OutcomeUnknown", "Expired", "InsufficientCredits", "StrangerSeen", "RefreshFailed", "Paused"}
+    wanted |= {"QueueTimeout", "CreditsUnavailable", "killed", "suspended", "cancelled", "webhooks", "renewed", "late"}
+    assert not wanted - met.keys()
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mistake_in_the_rule_is_found(name: str) -> None:
+    assert catch(MUTATIONS[name], SEEDS.get(name, 0), 400).found, "the search does not see it any more"
+
+
+def test_a_schedule_can_be_replayed() -> None:
+    traces: list[list[str]] = [[], []]
+    for trace in traces:
+        live(draw(16), trace=trace)
+    assert traces[0] == traces[1] != []
