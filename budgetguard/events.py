@@ -206,7 +206,11 @@ class StrangerSeen(Event):
 
 @dataclass(frozen=True, slots=True)
 class Paused(Event):
-    """The provider asked for fewer requests: no call of this account is sent for *seconds*, in any process."""
+    """No call of this account is sent for *seconds*, in any process.
+
+    *reason* is the provider's word where it asked for fewer requests, or ``store_forgot`` where the store lost the
+    account.
+    """
 
     seconds: float
     reason: str

@@ -89,6 +89,7 @@ class Account:
         "_numbers",
         "books",
         "ended",
+        "forgotten",
         "lines",
         "listening",
         "live",
@@ -140,6 +141,8 @@ class Account:
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)
+        self.forgotten: int | None = None
+        """When this process last saw what the store has forgotten since: it was emptied, or set back."""
         self.stale = False
         """Whether something changed in the store since the last look."""
         self.lines: dict[str, Line] = {}
@@ -189,6 +192,8 @@ class Account:
     def look(self, counters: dict[str, int], now: int) -> None:
         """Remember the latest look."""
         if now >= self.view.now:
+            if counters.get(c.GENERATION, 0) < self.view[c.GENERATION]:
+                self.forgotten = self.view.now
             self.view = View(counters, now)
             self.stale = False
 

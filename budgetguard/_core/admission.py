@@ -16,7 +16,7 @@ from budgetguard._core.refreshing import look_again, pause_while, remaining
 from budgetguard._core.search import Search, can_ever_fit, freshen, recheck_credits, refuse_credits, too_late
 from budgetguard._core.steps import Flow, Tell, Wait, Wake
 from budgetguard.errors import QueueFull, Refused
-from budgetguard.events import Admitted, LowBalance, Queued, RefusedCall
+from budgetguard.events import Admitted, LowBalance, Paused, Queued, RefusedCall
 
 __all__ = ["admit", "leave"]
 
@@ -205,6 +205,7 @@ def _next_look(account: Account, hold: Hold) -> Flow[float]:
 
 def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
     """Wait until the account's pause is over, keeping the hold alive; ``False`` if it was lost meanwhile."""
+    yield from _begin_anew(account)
     renewed = account.view.now
     while account.view[c.PAUSE] > account.view.now:
         view = account.view
@@ -219,6 +220,23 @@ def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
                 return False
             renewed = done.now
     return True
+
+
+def _begin_anew(account: Account) -> Flow[None]:
+    """Where the store has forgotten the account, hold everybody back for one lease.
+
+    Calls it knew of may be under way, and nothing counts them. In the length of a lease each is answered and counted
+    again, or given up; the readings show the rest.
+    """
+    while account.forgotten is not None and account.view[c.LIFE] <= account.forgotten:
+        view = account.view
+        until = view.now + micros(account.policy.lease)
+        done = yield from account.transact(account.books.begin_anew(view, until))
+        if done.applied:
+            if account.listening:
+                yield from Tell(Paused(account.name, done.now / MICROS, account.policy.lease, "store_forgot"))
+            break
+    account.forgotten = None
 
 
 def _tell_admitted(account: Account, hold: Hold) -> Flow[None]:

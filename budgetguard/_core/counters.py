@@ -21,6 +21,7 @@ __all__ = [
     "CREDITS_OPEN",
     "FAILURES",
     "GENERATION",
+    "LIFE",
     "MARK",
     "MICROS",
     "PAUSE",
@@ -75,6 +76,8 @@ BACKOFF = "retry_at"
 """No reading is asked for before this."""
 PAUSE = "pause"
 """No call is sent before this."""
+LIFE = "life"
+"""When a process last found that the store had forgotten the account."""
 CAREFUL = "careful"
 """1 once a stranger was seen on an account that was said to be exclusive."""
 

@@ -350,6 +350,15 @@ class Books(Readings):
         """Send no call of this account before *until*; a longer pause stays."""
         return Transaction(add={c.PAUSE: until - view[c.PAUSE]}, expect={c.PAUSE: view[c.PAUSE]})
 
+    def begin_anew(self, view: View, until: int) -> Transaction:
+        """After the store forgot the account, send nothing before *until*: calls it knew of may still be under way."""
+        pause = max(until, view[c.PAUSE])
+        return Transaction(
+            add={c.PAUSE: pause - view[c.PAUSE]},
+            expect={c.PAUSE: view[c.PAUSE], c.LIFE: view[c.LIFE]},
+            stamp=(c.LIFE,),
+        )
+
     def distrust(self, view: View) -> Transaction:
         """Say that the installed reading is wrong: nobody is admitted on it any more."""
         read_at = view[c.READ_AT]

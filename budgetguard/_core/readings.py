@@ -73,8 +73,8 @@ class Readings:
         """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         add: dict[str, int] = {}
-        if generation == view[c.MARK]:
-            add[c.GENERATION] = 1
+        if generation <= view[c.MARK]:
+            add[c.GENERATION] = view[c.MARK] + 1 - generation
         stamp: tuple[str, ...] = (c.ASKED_AT,)
         opened = view[closed_at(bucket)]
         crowded = bucket - view[c.CREDITS_BASE] >= RING - 2
@@ -110,8 +110,11 @@ class Readings:
         )
 
     def supersedes(self, view: View, claim: Claim) -> bool:
-        """Tell whether a reading of this claim may be installed: none of its mark or a later one is."""
-        return view[c.MARK] < claim.mark
+        """Tell whether a reading of this claim may be installed: none of its mark or a later one is.
+
+        A mark above the generation was made before the store forgot the account, and says nothing about it now.
+        """
+        return view[c.MARK] < claim.mark <= view[c.GENERATION]
 
     def install(self, view: View, claim: Claim, reading: Reading) -> Transaction:
         """Put a reading into force."""
