@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from budgetguard.errors import InsufficientCredits, InsufficientSlots, QueueTimeout, ReadingError, UnknownPrice
-from budgetguard.events import Event, Settled, TaskEnded
+from budgetguard.events import Admitted, Event, Settled, TaskEnded
 from budgetguard.model import Capacity, Outcome, Quote, Reading, Route, RouteKind, TaskSeen, TaskState, Verdict
 from budgetguard.ports import Answer, CreditsRequest
 from tests.support.scene import until
@@ -282,6 +282,25 @@ async def test_a_call_that_may_be_paid_from_what_open_calls_leave_over_waits_for
             await shop.client.get("/pictures/job-1")
     assert shop.studio.refused == []
     assert len(shop.studio.jobs) == 2
+
+
+async def test_the_next_in_line_has_its_turn_when_the_head_gives_up_without_having_held_anything(way: Way) -> None:
+    shop = Shop(way, cents=24, fast=5, fine=2)
+
+    async def impatient() -> None:
+        with pytest.raises(QueueTimeout):
+            await shop.draw("fast", 5, deadline=0.05)
+
+    async with shop.client:
+        await shop.draw("fine")
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(impatient)
+                await until(lambda: any(type(event).__name__ == "Queued" for event in shop.events))
+                assert (await shop.draw("fast", 1, deadline=2))["ok"]
+    (admitted,) = [event for event in shop.events if isinstance(event, Admitted) and event.credits == 3]
+    assert admitted.waited < 1
+    assert shop.studio.refused == []
 
 
 async def test_lists_and_cancelled_jobs_free_their_slots(way: Way) -> None:
