@@ -23,11 +23,15 @@ class Interruption(BaseException):
 
 
 class Turnstile:
-    """Counts the steps of one call and interrupts the n-th: with *scope* by cancelling it, else by raising."""
+    """Counts the steps of one call and interrupts the n-th: with *scope* by cancelling it, else by raising.
 
-    def __init__(self, stop_at: int, scope: anyio.CancelScope | None = None) -> None:
+    Given a *failure*, only the store's steps count, and the n-th fails with it.
+    """
+
+    def __init__(self, stop_at: int, failure: Exception | None = None) -> None:
         self.stop_at = stop_at
-        self.scope = scope
+        self.failure = failure
+        self.scope: anyio.CancelScope | None = None
         self.count = 0
 
     def turn(self) -> bool:
@@ -43,20 +47,19 @@ MINE: contextvars.ContextVar[Turnstile | None] = contextvars.ContextVar("MINE", 
 """Set where the call under test is made; other callers are left alone."""
 
 
-def step() -> None:
+def step(*, of_store: bool = False) -> None:
     mine = MINE.get()
-    if mine is not None and mine.turn():
-        raise Interruption
+    if mine is not None and (of_store or mine.failure is None) and mine.turn():
+        raise mine.failure or Interruption
 
 
-async def astep() -> None:
+async def astep(*, of_store: bool = False) -> None:
     mine = MINE.get()
-    if mine is None:
+    if mine is None or mine.scope is None:
+        step(of_store=of_store)
         return
     if not mine.turn():
         return
-    if mine.scope is None:
-        raise Interruption
     mine.scope.cancel()
     await anyio.lowlevel.checkpoint()
 
@@ -76,27 +79,27 @@ class SteppingStore(MemoryStore):
     """Has a step before each of its operations, and one between the deed and the answer."""
 
     def transact(self, account: str, transaction: Transaction) -> Transacted:
-        step()
+        step(of_store=True)
         done = super().transact(account, transaction)
-        step()
+        step(of_store=True)
         return done
 
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
-        step()
+        step(of_store=True)
         loaded = super().load(account, records, due=due)
-        step()
+        step(of_store=True)
         return loaded
 
     async def atransact(self, account: str, transaction: Transaction) -> Transacted:
-        await astep()
+        await astep(of_store=True)
         done = MemoryStore.transact(self, account, transaction)
-        await astep()
+        await astep(of_store=True)
         return done
 
     async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
-        await astep()
+        await astep(of_store=True)
         loaded = MemoryStore.load(self, account, records, due=due)
-        await astep()
+        await astep(of_store=True)
         return loaded
 
 

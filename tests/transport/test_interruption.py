@@ -13,6 +13,7 @@ import pytest
 
 from budgetguard._core import counters as c
 from budgetguard._core.counters import Pool
+from budgetguard.errors import StoreError
 from budgetguard.events import Event, Queued, Released, Settled
 from tests.support.scene import until
 from tests.support.turnstile import (
@@ -76,7 +77,7 @@ class Stage:
 
     async def settle(self) -> None:
         """Let all leases end and all tasks be seen to end, and read the balance until nothing is in doubt."""
-        for _ in range(4):
+        for _ in range(3):
             self.clock.ahead += 300.0
             await self.client.get("/ent/v2/tasks", params={"pager.pagesz": "100"})
             await self.client.get(CREDITS)
@@ -168,14 +169,14 @@ async def test_interrupted_anywhere_it_leaves_nothing_behind(scene: Any, kind: s
     if way.blocking and KINDS[kind]:
         pytest.skip("a thread cannot be cancelled")
     for stop_at in range(1, 200):
-        stage = Stage(way)
+        stage = Stage(way, limit=3)
         turnstile = Turnstile(stop_at)
         async with stage.client:
             call = await scene(stage)
             with anyio.fail_after(5):
                 await stage.interrupted(call, turnstile, cancel=KINDS[kind])
                 stage.fake.clear_injections()
-                await stage.settle()
+                stage.clock.ahead += 1.0  # past the pause after a failed reading
                 assert (await stage.submit()).status_code == 200, "the next call is served"
                 await stage.settle()
             try:
@@ -185,6 +186,39 @@ async def test_interrupted_anywhere_it_leaves_nothing_behind(scene: Any, kind: s
                 raise
         if not turnstile.struck:
             assert stop_at > 5
+            return
+    raise AssertionError("it never came to an end")
+
+
+@pytest.mark.parametrize("scene", [plain, refused_once, polling, asking_for_the_balance, synchronous])
+async def test_a_store_that_fails_once_never_costs_the_caller_an_answer_that_came(scene: Any, way: Way) -> None:
+    for stop_at in range(1, 200):
+        stage = Stage(way)
+        turnstile = Turnstile(stop_at, StoreError("made up"))
+        answers: list[httpx.Response] = []
+        async with stage.client:
+            call = await scene(stage)
+            before = len(stage.fake.journal.entries)
+
+            async def attempt(call: Any = call, answers: list[httpx.Response] = answers) -> None:
+                try:
+                    answers.append(await call())
+                except StoreError as error:
+                    assert str(error) == "made up"  # noqa: PT017 - it may also succeed
+
+            with anyio.fail_after(5):
+                await stage.interrupted(attempt, turnstile, cancel=False)
+                accepted = [e for e in stage.fake.journal.entries[before:] if e.fact == "accepted"]
+                assert len(answers) == 1 or not accepted, f"paid for and lost at step {stop_at}"
+                stage.fake.clear_injections()
+                await stage.settle()
+            try:
+                stage.assert_nothing_is_left()
+            except AssertionError as error:
+                error.add_note(f"the store failed at step {stop_at}")
+                raise
+        if not turnstile.struck:
+            assert stop_at > 2
             return
     raise AssertionError("it never came to an end")
 
