@@ -226,7 +226,7 @@ async def test_the_key_is_nowhere_after_failures_of_all_kinds(way: Way, left: Ev
         pytest.param(
             True,
             id="echo",
-            marks=pytest.mark.xfail(strict=True, reason="what the provider said stands in the verdict"),
+            marks=pytest.mark.xfail(strict=True, reason="the body the provider answered with stands in _answer()"),
         ),
     ],
 )
