@@ -177,7 +177,6 @@ def test_one_clause_catches_every_refusal_and_one_everything() -> None:
     assert all(caught(error, BudgetGuardError) for error in EVERY)
 
 
-@pytest.mark.xfail(strict=True, reason="the value itself is put into the pickle")
 @pytest.mark.parametrize("value", [lambda: None, sys], ids=["function", "module"])
 def test_a_wrong_setting_that_cannot_be_pickled_travels_as_what_it_looked_like(value: Any) -> None:
     error = SettingError("store", value, "give a store")

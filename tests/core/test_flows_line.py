@@ -13,7 +13,7 @@ from budgetguard.errors import InsufficientCredits, InsufficientSlots, QueueFull
 from budgetguard.events import Admitted, Paused, Queued, RefusedByProvider
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 from budgetguard.policy import Policy
-from tests.core.hand import Hand, World
+from tests.core.hand import NAME, Hand, World
 
 CROWDED = Verdict(Outcome.CONCURRENCY, reason="QuotaExceeded")
 TOO_FAST = Verdict(Outcome.RATE, retry_after=30.0, reason="TooManyRequests")
@@ -311,6 +311,29 @@ def test_a_pause_keeps_the_hold_and_ends_at_a_deadline() -> None:
     assert hold.key in world.records
     hand.cancel(account, hold)
     assert world.free == (100, 4)
+
+
+@pytest.mark.parametrize("task_id", [None, "t"])
+@pytest.mark.parametrize("terms", [{}, {"reports_slots": False}, {"at_completion": True}], ids=str)
+def test_a_call_that_lost_its_hold_in_a_long_pause_takes_another_and_is_counted_once(
+    task_id: str | None, terms: dict[str, Any]
+) -> None:
+    world = World(running=0 if terms.get("reports_slots", True) else None)
+    account, other = world.process(**terms), world.process(**terms)
+    world.run(call(account, world.hold(0, resendable=False)), Verdict(Outcome.RATE, retry_after=300.0))
+    hold = world.hold(30)
+    hand = world.hand(call(account, hold), Verdict(Outcome.ACCEPTED, task_id=task_id)).waits()
+    world.clock.advance(200)
+    world.hand(admit(other, world.hold(0, 0))).waits()
+    assert "l" in {world.store._accounts[NAME].records[key][0].decode()[0] for key in world.records}
+    hand.finish()
+    assert world.free[0] in (70, 40)
+    assert world.run(finish(account, TaskSeen(task_id or hold.id, TaskState.SUCCEEDED)))
+    world.credits = 70
+    for _ in range(4):
+        world.clock.advance(2000)
+        world.run(admit(other, world.hold(0, 0)))
+    assert world.free == (70, 4)
 
 
 # -- two processes --------------------------------------------------------------------------------------------------
