@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -29,6 +30,7 @@ __all__ = ["Engine", "decode"]
 
 _ACCOUNTS_MAX = 1024
 _TASKS_MAX = 20_000
+_WORD_MAX = 48
 
 
 class Engine:
@@ -147,9 +149,13 @@ class Engine:
         return self.provider.match(method, path, dict(parse_qsl(query, keep_blank_values=True)) if query else {})
 
     def verdict(self, route: Route, answer: Answer) -> Verdict:
-        """Ask the adapter what became of a call. An adapter that fails has not understood: nothing is known then."""
+        """Ask the adapter what became of a call. An adapter that fails has not understood: nothing is known then.
+
+        The provider's own words may repeat what was sent, a key too; only a reason that is one word is kept.
+        """
         try:
-            return self.provider.verdict(route, answer)
+            verdict = self.provider.verdict(route, answer)
+            return replace(verdict, reason=_word(verdict.reason), message="")
         except Exception as error:  # noqa: BLE001 - the caller's request must not suffer from our reading of its answer
             self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
             return Verdict(Outcome.UNKNOWN)
@@ -201,6 +207,10 @@ def decode(raw: bytes) -> Any:
         return json.loads(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def _word(reason: str) -> str:
+    return reason if len(reason) <= _WORD_MAX and reason.replace("_", "").replace(".", "").isalnum() else ""
 
 
 def _named(provider: str, accounts: Mapping[str, Iterable[str]], fingerprint: Callable[[str], str]) -> dict[str, str]:

@@ -317,4 +317,14 @@ class SettingError(BudgetGuardError, ValueError):
         super().__init__(f"{name}={value!r} is not usable: {right}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.value, self.right)
+        # The value may be anything, also what cannot be pickled; its text is what counts.
+        return type(self), (self.name, _Shown(repr(self.value)), self.right)
+
+
+class _Shown(str):
+    """The text of a value that stayed behind."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -49,19 +49,28 @@ class _Base:
             raise SettingError("policy", _kind(policy), "give a Policy")
         if not isinstance(observers, Sequence) or not all(callable(observer) for observer in observers):
             raise SettingError("observers", _kind(observers), "give a sequence of callables of one event")
-        if isinstance(store, type) or not hasattr(store, offers):
+        self._made = store is None or isinstance(store, str)
+        if not self._made and (isinstance(store, type) or not hasattr(store, offers)):
             raise SettingError("store", _kind(store), f"give a store with {offers}(), or its address")
         if fingerprint_key is not None and (not isinstance(fingerprint_key, bytes) or len(fingerprint_key) > _KEY_MAX):
             raise SettingError("fingerprint_key", _kind(fingerprint_key), f"give at most {_KEY_MAX} bytes")
         self.policy = Policy() if policy is None else policy
-        self.engine = Engine(
-            provider,
-            store,
-            self.policy,
-            observers,
-            {} if accounts is None else accounts,
-            _FINGERPRINT_KEY if fingerprint_key is None else fingerprint_key,
-        )
+        # Opened last, so that nothing stays open where something else is wrong.
+        opened = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
+        try:
+            self.engine = Engine(
+                provider,
+                opened,
+                self.policy,
+                observers,
+                {} if accounts is None else accounts,
+                _FINGERPRINT_KEY if fingerprint_key is None else fingerprint_key,
+            )
+        except BaseException:
+            if self._made:
+                opened.close()
+            raise
+        self._opened = opened
 
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
@@ -114,11 +123,9 @@ class Guard(_Base):
         accounts: Mapping[str, Iterable[str]] | None = None,
         fingerprint_key: bytes | None = None,
     ) -> None:
-        self._made = store is None or isinstance(store, str)
-        chosen: Store = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
-        super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "transact")
-        self._store = chosen
-        self.driver = BlockingDriver(chosen, self.engine.tell)
+        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, "transact")
+        self._store: Store = self._opened
+        self.driver = BlockingDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(self.driver, self.policy.lease)
 
     def transport(self, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise") -> GuardTransport:
@@ -206,12 +213,10 @@ class AsyncGuard(_Base):
         accounts: Mapping[str, Iterable[str]] | None = None,
         fingerprint_key: bytes | None = None,
     ) -> None:
-        self._made = store is None or isinstance(store, str)
-        chosen: AsyncStore = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
-        super().__init__(provider, chosen, policy, observers, accounts, fingerprint_key, "atransact")
-        self._store = chosen
-        self.driver = ConcurrentDriver(chosen, self.engine.tell)
-        self.heartbeat = Heartbeat(BlockingDriver(chosen, self.engine.tell), self.policy.lease)
+        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, "atransact")
+        self._store: AsyncStore = self._opened
+        self.driver = ConcurrentDriver(self._store, self.engine.tell)
+        self.heartbeat = Heartbeat(BlockingDriver(self._store, self.engine.tell), self.policy.lease)
 
     def transport(
         self, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 __all__ = [
@@ -194,9 +193,6 @@ class Package:
     valid_to: str = ""
 
 
-_ONE_POOL: Mapping[str, Capacity] = MappingProxyType({"": Capacity()})
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the credits endpoint said at one moment. Since 0.1.
@@ -210,7 +206,7 @@ class Reading:
     """
 
     credits: int
-    pools: Mapping[str, Capacity] = field(default_factory=lambda: _ONE_POOL)
+    pools: Mapping[str, Capacity] = field(default_factory=lambda: {"": Capacity()})
     balances: tuple[Balance, ...] = ()
     packages: tuple[Package, ...] = ()
     document: Any = field(default=None, compare=False, repr=False)

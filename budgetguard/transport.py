@@ -145,12 +145,13 @@ class GuardTransport(httpx.BaseTransport):
             raise exchange.error or RuntimeError("a call ended without an answer")
         response = exchange.response
         if verdict.outcome is Outcome.INSUFFICIENT and self._desk.on_refusal == "raise":
-            raw = exchange.raw
-            if raw is None:
+            if exchange.raw is None:
                 with contextlib.suppress(httpx.HTTPError):
-                    raw = _bodies.read_some(response, _http.REFUSAL_MAX, self._desk.engine.policy.credits_timeout)
+                    exchange.raw = _bodies.read_some(
+                        response, _http.REFUSAL_MAX, self._desk.engine.policy.credits_timeout
+                    )
             response.close()
-            raise self._desk.by_provider(account, hold, response, raw)
+            raise self._desk.by_provider(account, hold, response, exchange.raw)
         if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
             self._finish_with(response, account, hold)
         return response
@@ -320,14 +321,13 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             raise exchange.error or RuntimeError("a call ended without an answer")
         response = exchange.response
         if verdict.outcome is Outcome.INSUFFICIENT and self._desk.on_refusal == "raise":
-            raw = exchange.raw
-            if raw is None:
+            if exchange.raw is None:
                 with contextlib.suppress(httpx.HTTPError):
-                    raw = await _bodies.aread_some(
+                    exchange.raw = await _bodies.aread_some(
                         response, _http.REFUSAL_MAX, self._desk.engine.policy.credits_timeout
                     )
             await response.aclose()
-            raise self._desk.by_provider(account, hold, response, raw)
+            raise self._desk.by_provider(account, hold, response, exchange.raw)
         if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
             self._finish_with(response, account, hold)
         return response

@@ -25,8 +25,6 @@ from budgetguard.events import (
 )
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 
-_WORD_MAX = 48
-
 __all__ = ["abandon", "call", "catch_up", "finish", "renew", "settle"]
 
 
@@ -74,7 +72,7 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:
             now = account.view.now / MICROS
-            yield from Tell(RefusedByProvider(account.name, now, hold.id, outcome.value, _word(verdict.reason), resent))
+            yield from Tell(RefusedByProvider(account.name, now, hold.id, outcome.value, verdict.reason, resent))
         yield from _heed(account, hold, verdict, attempt)
 
 
@@ -213,11 +211,4 @@ def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[
         if done.applied:
             break
     if account.listening:
-        yield from Tell(
-            Paused(account.name, done.now / MICROS, seconds, _word(verdict.reason) or verdict.outcome.value)
-        )
-
-
-def _word(reason: str) -> str:
-    """Keep a provider's reason if it is one word. A sentence may repeat what was sent, a key too."""
-    return reason if len(reason) <= _WORD_MAX and reason.replace("_", "").replace(".", "").isalnum() else ""
+        yield from Tell(Paused(account.name, done.now / MICROS, seconds, verdict.reason or verdict.outcome.value))
