@@ -127,7 +127,7 @@ class File:
     def _prepare(self, connection: sqlite3.Connection, *, reader: bool) -> None:
         execute = connection.execute
         execute("PRAGMA trusted_schema = OFF")
-        if self._patiently(lambda: self._version(connection)) == 0:
+        if self._patiently(lambda: self._look(connection)[0]) == 0:
             execute(f"PRAGMA page_size = {_PAGE}")
         mode = self._patiently(lambda: execute("PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
@@ -138,10 +138,21 @@ class File:
         execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
         execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        if not self._patiently(lambda: self._version(connection) == len(_STEPS) and self._clock.read(execute)):
+        if self._patiently(lambda: self._look(connection)) != (len(_STEPS), True):
             self._patiently(lambda: self._renew(connection))
         if reader:
             execute("PRAGMA query_only = ON")
+
+    def _look(self, connection: sqlite3.Connection) -> tuple[int, bool]:
+        """See which version the file has, and whether its clock is up to date, both at one moment."""
+        execute = connection.execute
+        execute("BEGIN")
+        try:
+            version = self._version(connection)
+            return version, version == len(_STEPS) and self._clock.read(execute)
+        finally:
+            if connection.in_transaction:
+                execute("ROLLBACK")
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """Say which version of the schema the file has, 0 for an empty one; anything else is refused."""

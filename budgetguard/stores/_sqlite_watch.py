@@ -109,7 +109,7 @@ class Watchers:
         if self._thread is None:
             self._thread = threading.Thread(
                 target=_watch,
-                args=(weakref.ref(self), weakref.ref(looker)),
+                args=(weakref.ref(self), weakref.ref(looker), self._nudge),
                 name="budgetguard-sqlite",
                 daemon=True,
             )
@@ -148,7 +148,7 @@ class Watchers:
         for account, wakes in (found or {}).items():
             with self._lock:
                 news = wakes > self._seen.get(account, 0)
-                if account in self._calls:
+                if news and account in self._calls:
                     self._seen[account] = wakes
                 calls = self._calls.get(account, ()) if news else ()
             active = active or news

@@ -15,7 +15,8 @@ import anyio.to_thread
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Loaded, Transacted, Transaction
-from budgetguard.stores._sqlite_books import Books, Changes
+from budgetguard.stores._sqlite_batch import Batch, Writer
+from budgetguard.stores._sqlite_books import Books
 from budgetguard.stores._sqlite_clock import given, machine
 from budgetguard.stores._sqlite_file import File, is_busy
 from budgetguard.stores._sqlite_links import Links
@@ -25,8 +26,6 @@ from budgetguard.stores._sqlite_watch import Watchers
 
 __all__ = ["SQLiteStore", "default_path"]
 
-_TOGETHER_MAX = 64
-"""How many transactions travel in one commit."""
 _RETRY = 0.001
 
 
@@ -69,8 +68,8 @@ class SQLiteStore:
         self._books = Books(self._clock)
         self._watchers = Watchers()
         self._links = Links(self._file, self._begin_anew, self._in_child)
+        self._writer = Writer(self._file, self._links, self._books, self._watchers.told)
         self._turns = self._line()
-        self._alone = 0
         self._forked = False
         self._finalizer = weakref.finalize(self, _shut, self._links, self._watchers)
 
@@ -134,7 +133,9 @@ class SQLiteStore:
         Raises:
             StoreError: As `transact`.
         """
-        return self._result(await self._turns.atake(account, transaction, inline=self._is_quick))
+        if not self._links.can_write:
+            await anyio.to_thread.run_sync(self._open)
+        return self._result(await self._turns.atake(account, transaction))
 
     async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """See `budgetguard.ports.AsyncStore.aload`.
@@ -166,72 +167,16 @@ class SQLiteStore:
     # -- one attempt ------------------------------------------------------------------------------------------------
 
     def _line(self) -> Turns:
-        return Turns(self._attempt, self._file.busy, self._file.patience)
+        return Turns(self._begin, self._file.busy, self._file.patience, is_quick=not self._file.durable)
 
-    def _is_quick(self) -> bool:
-        return self._links.can_write and not self._file.durable
+    def _open(self) -> None:
+        with self._links.writing:
+            self._links.writer()
 
-    def _attempt(self, waiting: collections.deque[Ticket]) -> bool:
-        """Commit what waits in line; ``False``, with the line left alone, while others hold the file."""
+    def _begin(self, waiting: collections.deque[Ticket]) -> Batch | None:
         if self._forked:
             self._go_on()
-        links = self._links
-        changes: Changes | None = None
-        with links.writing:
-            connection = links.writer()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                if is_busy(error):
-                    return False
-                links.drop_writer()
-                raise self._file.trouble(error) from error
-            changes = self._commit(connection, waiting)
-            links.committed()
-        if changes is not None:
-            for account in changes.woken:
-                self._watchers.told(account, changes.after[account].wakes)
-        return True
-
-    def _commit(self, connection: sqlite3.Connection, waiting: collections.deque[Ticket]) -> Changes | None:
-        batch: list[Ticket] = []
-        changes: Changes | None = None
-        try:
-            _take(waiting, batch, 1 if self._alone else _TOGETHER_MAX)
-            changes = self._books.apply(connection.execute, batch)
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whatever it is, one caller's transaction must not fail another's
-            self._undo(connection, error)
-            if len(batch) == 1:
-                batch[0].error = error
-                _tell(batch)
-            else:
-                self._alone = len(batch) + 1
-                waiting.extendleft(reversed(batch))
-            changes = None
-        except BaseException:
-            # An interrupt. It may have come right after the commit: then the results stand.
-            if changes is not None and not connection.in_transaction:
-                self._books.publish(changes)
-                _tell(batch)
-            else:
-                self._undo(connection, None)
-                waiting.extendleft(reversed(batch))
-            raise
-        else:
-            self._books.publish(changes)
-            _tell(batch)
-        self._alone = max(0, self._alone - 1)
-        return changes
-
-    def _undo(self, connection: sqlite3.Connection, error: Exception | None) -> None:
-        try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self._links.drop_writer()
-        if isinstance(error, (sqlite3.Error, StoreError)):
-            self._links.drop_writer()
+        return self._writer.begin(waiting)
 
     def _result(self, ticket: Ticket) -> Transacted:
         error = ticket.error
@@ -293,27 +238,13 @@ class SQLiteStore:
 
     def _in_child(self) -> None:
         self._watchers.forked()
+        self._writer.alone = 0
         self._turns = self._line()
-        self._alone = 0
         self._forked = True
 
     def _go_on(self) -> None:
         self._forked = False
         self._watchers.resume(self)
-
-
-def _take(waiting: collections.deque[Ticket], batch: list[Ticket], most: int) -> None:
-    try:
-        while len(batch) < most:
-            batch.append(waiting.popleft())
-    except IndexError:
-        return
-
-
-def _tell(batch: list[Ticket]) -> None:
-    for ticket in batch:
-        ticket.done = True
-        ticket.ring()
 
 
 def _shut(links: Links, watchers: Watchers) -> None:
