@@ -1,0 +1,101 @@
+"""A store that has lost what it held, and answers that only look as if it had."""
+
+from __future__ import annotations
+
+import pytest
+
+from budgetguard._core.admission import admit
+from budgetguard._core.refreshing import adopt, claim_for_user
+from budgetguard._core.settlement import call
+from budgetguard._core.steps import Fetch, Send, Transact
+from budgetguard.events import Paused
+from budgetguard.model import Capacity, Reading
+from budgetguard.ports import Transacted
+from tests.core.hand import NAME, World
+
+
+def forget(world: World) -> None:
+    """What a server does that is restarted without its data."""
+    books = world.store._accounts[NAME]
+    books.counters.clear()
+    books.records.clear()
+    books.due.clear()
+    books.seconds.clear()
+
+
+def busy(world: World) -> None:
+    account = world.process()
+    for number in range(3):
+        world.clock.advance(20)
+        world.run(call(account, world.hold(number)))
+
+
+def test_after_the_store_forgot_everybody_is_held_back_for_a_lease() -> None:
+    world = World()
+    account, other = world.process(), world.process()
+    for _ in range(3):
+        world.clock.advance(20)
+        world.run(admit(account, world.hold(1)))
+    forget(world)
+    world.clock.advance(20)
+    before = world.clock()
+    hands = [world.hand(admit(process, world.hold())) for process in (account, other)]
+    hands[0].finish()
+    assert world.clock() - before == pytest.approx(120, abs=1)
+    hands[1].finish()
+    assert [event.reason for event in world.told(Paused)] == ["store_forgot"]
+
+
+def test_a_call_under_way_while_the_store_forgot_is_counted_again_when_it_is_answered() -> None:
+    world = World()
+    account, hold = world.process(), world.hold(30)
+    hand = world.hand(call(account, hold)).until(Send)
+    forget(world)
+    world.clock.advance(5)
+    hand.finish()
+    assert world.view["s0"] + world.view["s1"] == 1
+    world.credits, world.running = 70, 1
+    world.clock.advance(20)
+    world.run(admit(account, world.hold(0, 0)))
+    assert world.free == (70, 3)
+
+
+def test_a_reading_asked_for_in_a_former_life_is_thrown_away() -> None:
+    world = World()
+    account, hold = world.process(), world.hold(0, 0)
+    for _ in range(3):
+        world.clock.advance(20)
+        world.run(admit(account, world.hold(0, 0)))
+    world.clock.advance(20)
+    assert world.run(claim_for_user(account, hold))
+    forget(world)
+    world.run(adopt(account, hold, Reading(99, {"": Capacity(4, 0)})))
+    world.clock.advance(20)
+    world.run(admit(world.process(), world.hold(10)))
+    assert world.free == (90, 3)
+
+
+def test_a_store_that_remembers_holds_nobody_back() -> None:
+    world = World()
+    busy(world)
+    assert world.told(Paused) == []
+
+
+@pytest.mark.xfail(strict=True, reason="an answer that was overtaken is taken for a store that forgot")
+@pytest.mark.parametrize("later", [0, 1], ids=["of the same moment", "that says a later time"])
+def test_an_answer_that_was_overtaken_is_no_sign_that_the_store_forgot(later: int) -> None:
+    world = World()
+    account = world.process()
+    world.run(admit(account, world.hold()))
+    world.clock.advance(11)
+    slow = world.hand(admit(account, world.hold()))
+    quick = world.hand(admit(account, world.hold()))
+    assert isinstance(slow.step, Transact)
+    answer = world.store.transact(slow.step.account, slow.step.transaction)
+    quick.until(Fetch)
+    slow.answer(Transacted(answer.applied, answer.counters, answer.now + later))
+    before = world.clock()
+    quick.finish()
+    slow.finish()
+    assert world.told(Paused) == []
+    assert world.clock() - before < 1
