@@ -244,6 +244,19 @@ def test_time_does_not_run_backwards_when_the_servers_clock_does(server: ValkeyS
     assert times == [later] * 3
 
 
+def test_a_look_leaves_the_time_it_told_to_those_who_come_later(server: ValkeyServer, store: RedisStore) -> None:
+    store.transact("a", ADD)
+    now = store.load("a").now
+    assert server.client.hget("budgetguard:{a}:counters", "@now") == b"%d" % now
+
+
+def test_a_lease_without_its_record_is_cleared_away(server: ValkeyServer, store: RedisStore) -> None:
+    store.transact("a", Transaction(put={"r": Put(b"1", 0.0), "s": Put(b"2", 0.0)}))
+    server.client.hdel("budgetguard:{a}:records", "r")
+    assert store.load("a", due=True).records == {"s": b"2"}
+    assert server.client.zcard("budgetguard:{a}:due") == 1
+
+
 def test_looking_at_an_account_nobody_uses_keeps_nothing(server: ValkeyServer, store: RedisStore) -> None:
     assert store.load("nobody", ["r"], due=True).counters == {}
     assert server.client.keys("*") == []

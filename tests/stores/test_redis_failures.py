@@ -339,6 +339,11 @@ def test_a_user_who_may_not_is_told_what_he_needs(server: ValkeyServer) -> None:
     store.close()
 
 
+def test_a_password_in_what_the_client_says_is_hidden() -> None:
+    server = RedisStore("redis://:s3cret@host", timeout=1.0)._rules.server
+    assert server._said(redis.exceptions.ConnectionError("no s3cret here")) == "ConnectionError: no *** here"
+
+
 @pytest.mark.parametrize(
     "url",
     [
