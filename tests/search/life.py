@@ -9,7 +9,7 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
 from budgetguard._core.counters import Pool
 from budgetguard._core.refreshing import adopt, claim_for_user, look_again
-from budgetguard._core.settlement import abandon, call, finish
+from budgetguard._core.settlement import abandon, call, catch_up, finish
 from budgetguard._core.steps import Fetched, Flow
 from budgetguard.errors import Refused
 from budgetguard.model import Outcome, Quote, TaskState, Verdict
@@ -32,7 +32,6 @@ def live(scenario: Scenario, *, trace: list[str] | None = None, books: bool = Tr
     """
     world = World(scenario, trace=trace, books=books)
     for number, made in enumerate(scenario.calls):
-        world.mirror.charges[f"c{number}"] = made.charge
         world.later(None, made.at, _call, world, number, made)
     _disturb(world)
     world.run(world.now + scenario.span)
@@ -100,6 +99,10 @@ def _follow(world: World, process: Process, task_id: str, made: Call, *, key: st
     sync = task_id != key
 
     def ask() -> None:
+        # What a transport does before a poll is sent.
+        world.start(process, f"catch up {task_id}", catch_up(process.account), then=lambda _: send())
+
+    def send() -> None:
         mark = process.account.view[c.MARK]
         world.later(poller, world.rng.randrange(world.scenario.send + 1), arrive, mark)
 

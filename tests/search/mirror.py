@@ -79,7 +79,7 @@ class Mirror:
         """The reading in force."""
         self.counters: Mapping[str, int] = {}
         self.pools = {name: Pool(name) for name in provider.limits}
-        self.charges: dict[str, int] = {}
+        self.charges = [call.charge for call in provider.scenario.calls]
         self.trusting = dict.fromkeys(provider.limits, True)
         """Whether all that the reading in force shows to run may be ours."""
         self._ours_most = dict.fromkeys(provider.limits, 0)
@@ -100,10 +100,9 @@ class Mirror:
             put.append(record)
             self.entries[key] = Entry(record, None if text.lease is None else now + int(text.lease * c.MICROS))
             if record.id not in self.attempts:
-                low = record.credits
-                self.attempts[record.id] = Attempt(
-                    record.id, low, self.charges.get(record.id.split(".")[0], low), record.slots, record.pool
-                )
+                attempt = Attempt(record.id, record.credits, record.credits, record.slots, record.pool)
+                attempt.charge = self.charges[attempt.call]
+                self.attempts[record.id] = attempt
         kept = {record.id for record in put}
         for entry in dropped:
             if entry.due is not None and entry.due <= now:

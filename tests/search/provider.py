@@ -5,6 +5,7 @@ Strict where a real one might be kind: it refuses whatever exceeds the balance o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from budgetguard.model import Capacity, Outcome, Reading
@@ -28,7 +29,11 @@ class Attempt:
     stray: bool = False
     """Its lease ended before it reached the provider: the guards stopped believing in it."""
     admissions: int = 0
-    endings: int = 0
+
+    @property
+    def call(self) -> int:
+        """The number of the call it sends: an id is ``c``, that number, and whatever the guards add."""
+        return int(re.match(r"c(\d+)", self.id)[1])  # type: ignore[index]
 
 
 @dataclass(slots=True, eq=False)

@@ -104,6 +104,8 @@ class Watch:
             self._admitted(actor)
         elif isinstance(event, events.Queued) and actor.hold is not None and actor.hold.ticket is not None:
             self.in_line[actor] = self.world.now
+        elif isinstance(event, events.Paused) and event.reason == "store_forgot":
+            raise Broken("2 never under for long", "the account is paused as if the store had forgotten it")
         elif isinstance(event, events.Expired):
             self._cut.add(event.reservation)
         if isinstance(event, events.OutcomeUnknown):

@@ -317,7 +317,7 @@ class World:
             self.start(process, f"webhook {task_id}", finish(process.account, self.seen(task_id)))
 
     def _call(self, attempt: Attempt) -> Call:
-        return self.scenario.calls[int(attempt.id.split(".")[0][1:])]
+        return self.scenario.calls[attempt.call]
 
     def seen(self, task_id: str, *, key: str = "") -> TaskSeen:
         """Say how a task ended, under the name the guards know it by."""
