@@ -45,8 +45,9 @@ class Links:
         self.data_version: int | None = None
         self._keeping = threading.Lock()
         self._file = file
-        self._replaced = replaced
-        self._forked = forked
+        # Methods of the store; whoever forgets that shall not find it kept alive by what closes the file in the end.
+        self._replaced = weakref.WeakMethod(replaced)
+        self._forked = weakref.WeakMethod(forked)
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._keeper: sqlite3.Connection | None = None
@@ -90,7 +91,7 @@ class Links:
         connection = self._file.open(reader=reader)
         identity = self._file.identity()
         if self._identity not in {None, identity}:
-            self._replaced()
+            _tell(self._replaced)
         self._identity = identity
         return connection
 
@@ -168,7 +169,7 @@ class Links:
             _stranded.extend(open_ones)
             self._writer = self._reader = self._keeper = None
             self._lost = True
-        self._forked()
+        _tell(self._forked)
 
     # -- tidying ----------------------------------------------------------------------------------------------------
 
@@ -209,6 +210,12 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _tell(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    call = method()
+    if call is not None:
+        call()
 
 
 def _close(connection: sqlite3.Connection | None) -> None:

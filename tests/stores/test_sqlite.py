@@ -49,10 +49,6 @@ class TestOnTrio(TestOnAsyncio):
     backend: ClassVar[str] = "trio"
 
 
-class TestOnTrioAndDurable(TestOnAsyncioAndDurable):
-    backend: ClassVar[str] = "trio"
-
-
 class TestWithAClockOfItsOwn(TestBlocking):
     clock: ClassVar[ManualClock] = ManualClock(1000.0)
 
