@@ -115,15 +115,16 @@ class Desk:
         self, account: Account, hold: Hold, response: httpx.Response, raw: bytes | None
     ) -> InsufficientCredits:
         """Make the provider's own refusal ours."""
-        view = account.view
+        view = account.view if hold.refused_on is None else hold.refused_on
         age = view.age
         refused = InsufficientCredits(
             account=account.name,
             needed=hold.quote.credits,
-            available=max(0, view[c.CREDITS]),
+            available=max(0, view[c.CREDITS] - self.engine.policy.credits_headroom),
             held=max(0, view.held),
             balance=view[c.BALANCE],
             headroom=self.engine.policy.credits_headroom,
+            read_at=None if age is None else view[c.READ_AT] / c.MICROS,
             age=None if age is None else age / c.MICROS,
             by_provider=True,
         )

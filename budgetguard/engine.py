@@ -22,7 +22,7 @@ from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.events import Event, Observer
-from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, State, TaskSeen, Verdict
+from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, RouteKind, State, TaskSeen, Verdict
 from budgetguard.policy import Policy
 from budgetguard.ports import Answer, Provider, Store
 
@@ -145,8 +145,17 @@ class Engine:
     def route(self, method: str, origin: str, path: str, query: str) -> Route | None:
         """Say what a request is about; ``None`` where the guard has nothing to do with it."""
         if origin not in self.origins:
+            if method == "POST":
+                self._elsewhere(origin, path)
             return None
         return self.provider.match(method, path, dict(parse_qsl(query, keep_blank_values=True)) if query else {})
+
+    def _elsewhere(self, origin: str, path: str) -> None:
+        """Say once where a paid call goes to a host the adapter was not told of: it passes unguarded."""
+        route = self.provider.match("POST", path, {})
+        if route is not None and route.kind is RouteKind.SUBMIT:
+            name = type(self.provider).__name__
+            self.complain("unguarded_host", host=origin, guarded=min(self.origins), remedy=f"{name}(base_url=...)")
 
     def verdict(self, route: Route, answer: Answer) -> Verdict:
         """Ask the adapter what became of a call. An adapter that fails has not understood: nothing is known then.

@@ -129,10 +129,8 @@ class InsufficientCredits(Refused):
             parts.append(f"{headroom} kept as headroom")
         if by_provider:
             remedy = "Something else spends this account: see Policy(credits_headroom=...)"
-        elif needed > balance - headroom:
-            remedy = f"Top up at least {needed - (balance - headroom)} credits, or send a cheaper call"
         else:
-            remedy = f"Wait for calls under way to end, top up {shortfall} credits, or send a cheaper call"
+            remedy = f"Top up at least {shortfall} credits, or send a cheaper call"
         super().__init__(
             f"{said} ({'; '.join(parts)}). {remedy}.",
             account=account,

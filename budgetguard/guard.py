@@ -82,9 +82,8 @@ class _Base:
     def _one(self, key: str | None) -> Account:
         accounts = self._accounts(key)
         if len(accounts) != 1:
-            raise SettingError(
-                "key", None, f"this guard knows {len(accounts)} accounts; say whose by giving the API key"
-            )
+            known = f"this guard knows {len(accounts)} accounts" if accounts else "no call has been made yet"
+            raise SettingError("key", key, f"{known}, so say whose account by giving the API key")
         return accounts[0]
 
     def __repr__(self) -> str:

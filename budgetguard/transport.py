@@ -36,7 +36,8 @@ class GuardTransport(httpx.BaseTransport):
 
     Args:
         guard: Decides; several transports may share one.
-        inner: Sends. Closed with this transport. By default a new ``httpx.HTTPTransport``.
+        inner: Sends. Closed with this transport. By default a new ``httpx.HTTPTransport``. Proxies, certificates,
+            HTTP/2 and limits are its own; a client that has a transport ignores those it was given.
         on_refusal: ``"raise"`` raises a `Refused`; ``"respond"`` answers 402, 429 or 503 in the provider's stead, for
             vendor SDKs that would retry an exception they do not know.
 
@@ -212,7 +213,8 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
 
     Args:
         guard: Decides; several transports may share one.
-        inner: Sends. Closed with this transport. By default a new ``httpx.AsyncHTTPTransport``.
+        inner: Sends. Closed with this transport. By default a new ``httpx.AsyncHTTPTransport``. Proxies,
+            certificates, HTTP/2 and limits are its own; a client that has a transport ignores those it was given.
         on_refusal: As for `GuardTransport`.
 
     Raises:

@@ -43,6 +43,7 @@ class Hold:
         "priority",
         "quote",
         "record",
+        "refused_on",
         "resendable",
         "sent",
         "started",
@@ -69,6 +70,8 @@ class Hold:
         """The right to ask for a reading, while it has it."""
         self.joined: int | None = None
         """When it joined the line, while it stands there."""
+        self.refused_on: View | None = None
+        """What was known when the provider refused it for want of credits."""
         self.sent = False
         self.started: int | None = None
         """When the flow first looked at the store's clock."""
@@ -102,6 +105,7 @@ class Account:
         "task_lease",
         "view",
         "watchers",
+        "why",
     )
 
     def __init__(
@@ -141,8 +145,10 @@ class Account:
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)
-        self.forgotten: int | None = None
-        """When this process last saw what the store has forgotten since: it was emptied, or set back."""
+        self.forgotten = False
+        """Whether the store has forgotten what this process remembers: it was emptied, or set back."""
+        self.why = ""
+        """What went wrong with the last reading that failed here."""
         self.stale = False
         """Whether something changed in the store since the last look."""
         self.lines: dict[str, Line] = {}
@@ -190,12 +196,15 @@ class Account:
         return View(loaded.counters, loaded.now)
 
     def look(self, counters: dict[str, int], now: int) -> None:
-        """Remember the latest look."""
-        if now >= self.view.now:
-            if counters.get(c.GENERATION, 0) < self.view[c.GENERATION]:
-                self.forgotten = self.view.now
-            self.view = View(counters, now)
-            self.stale = False
+        """Remember the latest look. Answers may overtake each other, so the books say which is later, not the order."""
+        new, old = View(counters, now), self.view
+        if old[c.LIFE] and new[c.LIFE] != old[c.LIFE]:
+            # An account that was marked once and shows no life may be an overtaken look from before that.
+            self.forgotten = self.forgotten or new[c.LIFE] > 0 or old[c.GENERATION] > 1
+        elif (new[c.GENERATION], new[c.MARK], now) < (old[c.GENERATION], old[c.MARK], old.now):
+            return
+        self.view = new
+        self.stale = False
 
     def jitter(self, seed: str) -> float:
         """Spread retries of many processes: a number from 0 to 1, the same for the same seed."""

@@ -204,11 +204,11 @@ def _next_look(account: Account, hold: Hold) -> Flow[float]:
 
 
 def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
-    """Wait until the account's pause is over, keeping the hold alive; ``False`` if it was lost meanwhile."""
+    """Wait until the account's pause is over, keeping the hold alive; ``False`` if it must be taken anew."""
     yield from _begin_anew(account)
-    renewed = account.view.now
+    renewed, waited = account.view.now, False
     while account.view[c.PAUSE] > account.view.now:
-        view = account.view
+        view, waited = account.view, True
         left = remaining(account, hold, view.now)
         if left is not None and left <= 0:
             too_late(account, hold)
@@ -219,24 +219,38 @@ def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
                 hold.record = None
                 return False
             renewed = done.now
+    if waited and hold.record is not None and not _covered(account, hold):
+        yield from account.transact(account.books.release(hold.record))
+        hold.record = None
+        return False
     return True
 
 
+def _covered(account: Account, hold: Hold) -> bool:
+    """Look at a hold again after a pause: others may have spent meanwhile, or calls nobody knew of may have shown."""
+    view, quote, books = account.view, hold.quote, account.books
+    credits_good = not quote.credits or view[c.CREDITS] >= books.credits_headroom
+    slots_good = not quote.slots or view[books.pool(quote.pool).slots] >= books.slots_headroom
+    return view.has_reading and credits_good and slots_good
+
+
 def _begin_anew(account: Account) -> Flow[None]:
-    """Where the store has forgotten the account, hold everybody back for one lease.
+    """Where the store has forgotten the account, hold everybody back for one lease, once.
 
     Calls it knew of may be under way, and nothing counts them. In the length of a lease each is answered and counted
-    again, or given up; the readings show the rest.
+    again, or given up; a reading shows the rest.
     """
-    while account.forgotten is not None and account.view[c.LIFE] <= account.forgotten:
+    while account.forgotten:
         view = account.view
+        if view[c.LIFE] and view[c.HELD_BACK] == view[c.LIFE]:
+            break
         until = view.now + micros(account.policy.lease)
         done = yield from account.transact(account.books.begin_anew(view, until))
         if done.applied:
             if account.listening:
                 yield from Tell(Paused(account.name, done.now / MICROS, account.policy.lease, "store_forgot"))
             break
-    account.forgotten = None
+    account.forgotten = False
 
 
 def _tell_admitted(account: Account, hold: Hold) -> Flow[None]:

@@ -21,6 +21,7 @@ __all__ = [
     "CREDITS_OPEN",
     "FAILURES",
     "GENERATION",
+    "HELD_BACK",
     "LIFE",
     "MARK",
     "MICROS",
@@ -77,7 +78,9 @@ BACKOFF = "retry_at"
 PAUSE = "pause"
 """No call is sent before this."""
 LIFE = "life"
-"""When a process last found that the store had forgotten the account."""
+"""When the account was first marked: the name of its life. Another one means that the store has forgotten it since."""
+HELD_BACK = "held"
+"""The life for which everybody was held back, after the one before was forgotten."""
 CAREFUL = "careful"
 """1 once a stranger was seen on an account that was said to be exclusive."""
 

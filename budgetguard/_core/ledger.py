@@ -351,12 +351,16 @@ class Books(Readings):
         return Transaction(add={c.PAUSE: until - view[c.PAUSE]}, expect={c.PAUSE: view[c.PAUSE]})
 
     def begin_anew(self, view: View, until: int) -> Transaction:
-        """After the store forgot the account, send nothing before *until*: calls it knew of may still be under way."""
-        pause = max(until, view[c.PAUSE])
+        """After the store forgot the account, send nothing before *until*, and nothing on what it remembers."""
+        life = view[c.LIFE]
         return Transaction(
-            add={c.PAUSE: pause - view[c.PAUSE]},
-            expect={c.PAUSE: view[c.PAUSE], c.LIFE: view[c.LIFE]},
-            stamp=(c.LIFE,),
+            add={
+                c.PAUSE: max(0, until - view[c.PAUSE]),
+                c.READ_AT: -view[c.READ_AT],
+                c.HELD_BACK: life - view[c.HELD_BACK],
+            },
+            expect={name: view[name] for name in (c.PAUSE, c.READ_AT, c.LIFE, c.HELD_BACK)},
+            stamp=() if life else (c.LIFE, c.HELD_BACK),
         )
 
     def distrust(self, view: View) -> Transaction:

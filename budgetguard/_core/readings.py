@@ -90,7 +90,10 @@ class Readings:
             c.MARK: view[c.MARK],
             c.CREDITS_GENERATION: bucket,
             c.CREDITS_BASE: view[c.CREDITS_BASE],
+            c.LIFE: view[c.LIFE],
         }
+        if not view[c.LIFE]:
+            stamp = (*stamp, c.LIFE)
         return Transaction(add=add, expect=expect, stamp=stamp), claim
 
     def unclaim(self, claim: Claim) -> Transaction:

@@ -195,6 +195,7 @@ def _install(account: Account, claim: Claim, reading: Reading, *, asked_by: str)
 
 
 def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
+    account.why = why
     while True:
         view = account.view
         failures = view[c.FAILURES] + 1

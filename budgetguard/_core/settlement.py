@@ -68,6 +68,8 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         if early is not None:
             yield from finish(account, early)
         return
+    if outcome is Outcome.INSUFFICIENT:
+        hold.refused_on = account.view
     yield from _release(account, hold, record)
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:

@@ -92,6 +92,8 @@ def vidu(
         fake = FakeVidu(credits, limit, mode=mode, **settings)  # type: ignore[arg-type]  # checked there
     except SettingError as error:
         raise typer.BadParameter(str(error)) from error
+    if field not in ("remains", "remaining_credits"):
+        raise typer.BadParameter("give remains or remaining_credits", param_hint="--field")
     fake.field = field
     fake_command(fake, title="Vidu", adapter="Vidu", command="vidu", host=host, port=port)
 

@@ -96,11 +96,17 @@ def _made(make: Callable[[], Provider]) -> Provider:
         complain(str(error), USAGE)
 
 
+def _named(variable: str) -> str:
+    """Repeat a variable's name only if it is one: a key may have been given in its place."""
+    return variable if variable.isidentifier() and variable.isupper() else "the variable"
+
+
 def _status(provider: Provider, key_env: str, min_credits: int | None, *, as_json: bool) -> None:
     key = os.environ.get(key_env, "").strip()
     if not key:
         complain(
-            f"No key: set {key_env} to the API key, or name the variable that holds it with --key-env NAME.", USAGE
+            f"No key: set {_named(key_env)} to the API key, or name the variable that holds it with --key-env NAME.",
+            USAGE,
         )
     reading = _read(provider, key)
     if as_json:

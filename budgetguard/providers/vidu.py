@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
+from budgetguard._version import __version__
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.model import Balance, Capacity, Package, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
 from budgetguard.ports import Answer, CreditsRequest
@@ -173,7 +174,11 @@ class Vidu:
         query = "?show_detail=true" if detail else ""
         return CreditsRequest(
             f"{self._origin}{_ROOT}/credits{query}",
-            {"accept": "application/json", "content-type": "application/json"},
+            {
+                "accept": "application/json",
+                "content-type": "application/json",
+                "user-agent": f"budgetguard/{__version__}",
+            },
         )
 
     def reading(self, answer: Answer) -> Reading:

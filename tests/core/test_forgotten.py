@@ -81,7 +81,6 @@ def test_a_store_that_remembers_holds_nobody_back() -> None:
     assert world.told(Paused) == []
 
 
-@pytest.mark.xfail(strict=True, reason="an answer that was overtaken is taken for a store that forgot")
 @pytest.mark.parametrize("later", [0, 1], ids=["of the same moment", "that says a later time"])
 def test_an_answer_that_was_overtaken_is_no_sign_that_the_store_forgot(later: int) -> None:
     world = World()
