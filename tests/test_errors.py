@@ -29,7 +29,7 @@ from budgetguard.errors import (
 
 REFUSALS: list[Refused] = [
     InsufficientCredits(account="vidu:a", needed=50, available=20, held=30, balance=50, read_at=1.5, age=2.0),
-    InsufficientCredits(account="vidu:a", needed=50, available=0, balance=10, headroom=5),
+    InsufficientCredits(account="vidu:a", needed=50, available=5, balance=10, headroom=5),
     InsufficientCredits(account="vidu:a", needed=50, available=70, balance=70, age=1.0, by_provider=True),
     InsufficientSlots(account="vidu:a", needed=3, limit=2),
     InsufficientSlots(account="vidu:a", needed=3, limit=2, pool="vip"),
@@ -81,7 +81,7 @@ def test_a_refusal_for_credits_tells_how_many_are_missing_and_to_whom_the_rest_i
     assert "read never" in str(short)
     assert "refused 50 credits by the provider itself" in str(provider)
     assert "credits_headroom" in str(provider)
-    assert [error.facts["shortfall"] for error in REFUSALS[:3]] == [30, 50, 0]
+    assert [error.facts["shortfall"] for error in REFUSALS[:3]] == [30, 45, 0]
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=of)

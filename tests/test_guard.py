@@ -246,7 +246,8 @@ def test_the_state_of_an_account_nobody_has_looked_at_says_so(kind: Kind) -> Non
 def test_whose_state_is_meant_must_be_clear(kind: Kind, keys: list[str]) -> None:
     face = Face(kind)
     kept = [face.guard.engine.account(key) for key in keys]
-    with pytest.raises(SettingError, match=f"knows {len(keys)} accounts; say whose by giving the API key"):
+    how_many = f"knows {len(keys)} accounts" if keys else "no call has been made yet"
+    with pytest.raises(SettingError, match=f"{how_many}, so say whose account by giving the API key"):
         face.state()
     assert len(kept) == len(keys)
     assert face.state(KEY).account == face.guard.account_name(KEY)

@@ -93,4 +93,4 @@ def test_a_mistake_in_the_rule_is_found(method: str, mistake: Mistake, monkeypat
 
     monkeypatch.setattr(Books, method, wrong)
     with pytest.raises(AssertionError):
-        search({}, 100)
+        search({}, 400)
