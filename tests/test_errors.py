@@ -76,7 +76,7 @@ def test_a_refusal_for_credits_tells_how_many_are_missing_and_to_whom_the_rest_i
     assert "30 held for calls under way" in str(waits)
     assert "read 2.0 s ago" in str(waits)
     assert "Top up at least 30 credits" in str(waits)
-    assert "Top up at least 50 credits" in str(short)
+    assert "Top up at least 45 credits" in str(short)
     assert "5 kept as headroom" in str(short)
     assert "read never" in str(short)
     assert "refused 50 credits by the provider itself" in str(provider)

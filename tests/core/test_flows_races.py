@@ -15,6 +15,7 @@ from budgetguard.errors import InsufficientCredits, QueueTimeout
 from budgetguard.events import Expired, OutcomeUnknown, RefreshFailed, Settled, TaskEnded
 from budgetguard.model import Capacity, Outcome, Quote, Reading, TaskSeen, TaskState, Verdict
 from budgetguard.policy import Policy
+from budgetguard.ports import Put, Transaction
 from tests.core.hand import ACCEPTED, Hand, World
 
 
@@ -185,6 +186,15 @@ def test_a_call_may_want_nothing_at_all(quote: Quote) -> None:
     world.run(call(account, hold), Verdict(Outcome.ACCEPTED, task_id="t"))
     assert world.free == (100 - quote.credits, 1 - quote.slots)
     assert world.run(finish(account, TaskSeen("t", TaskState.SUCCEEDED)))
+
+
+@pytest.mark.xfail(strict=True, reason="a record that cannot be read stops every reading")
+def test_one_record_that_cannot_be_read_stops_nobody() -> None:
+    world = World()
+    account = world.process()
+    world.store.transact("p:a", Transaction(put={"r:x": Put(b"written by a later version", 0.0)}))
+    world.run(admit(account, world.hold(30)))
+    assert world.free == (70, 3)
 
 
 def test_holds_and_accounts_say_what_they_are() -> None:
