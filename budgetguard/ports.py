@@ -152,7 +152,8 @@ class Put:
 class Transaction:
     """One change of an account's counters and records: all of it, or nothing. Since 0.1.
 
-    A counter that was never written is 0. Times in counters are whole microseconds of the store's clock.
+    A counter that was never written is 0; all are exact up to 2^53 - 1 above and below. Times in counters are whole
+    microseconds of the store's clock.
 
     Attributes:
         add: What to add to which counter.
@@ -223,7 +224,7 @@ class Store(Protocol):
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """Call *changed* after every applied transaction with ``wake``, from any thread; returns what ends it.
 
-        *changed* must be quick and must not call the store.
+        *changed* must be quick and must not call the store. It may be called more often than there is news.
         """
         ...
 

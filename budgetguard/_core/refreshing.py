@@ -17,6 +17,7 @@ from budgetguard._core.line import Ticket
 from budgetguard._core.readings import Claim
 from budgetguard._core.records import Record, Stage
 from budgetguard._core.steps import Fetch, Flow, Load, Tell, Wait
+from budgetguard.errors import StoreError
 from budgetguard.events import Expired, LowBalance, Refreshed, RefreshFailed, StrangerSeen
 from budgetguard.model import Reading
 
@@ -147,7 +148,10 @@ def expire_due(account: Account) -> Flow[None]:
     loaded = yield from Load(account.name, due=True)
     account.look(loaded.counters, loaded.now)
     for text in loaded.records.values():
-        record = Record.loads(text)
+        try:
+            record = Record.loads(text)
+        except StoreError:
+            continue  # a newer version's, perhaps: one that cannot be read must not stop the others
         view = View(loaded.counters, loaded.now)
         while True:
             done = yield from account.transact(account.books.expire(view, record))

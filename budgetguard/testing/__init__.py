@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from budgetguard.testing.provider import PrepaidAccount as PrepaidAccount
     from budgetguard.testing.server import InProcessTransport as InProcessTransport
     from budgetguard.testing.server import Serving as Serving
+    from budgetguard.testing.stores import AsyncStoreContract as AsyncStoreContract
+    from budgetguard.testing.stores import StoreContract as StoreContract
     from budgetguard.testing.task import AccountState as AccountState
     from budgetguard.testing.udio import FakeUdio as FakeUdio
     from budgetguard.testing.vidu import FakeVidu as FakeVidu
 
 _HOMES = {
+    "AsyncStoreContract": "stores",
+    "StoreContract": "stores",
     "AccountState": "task",
     "Clock": "clock",
     "Entry": "journal",
@@ -49,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "AccountState",
+    "AsyncStoreContract",
     "Clock",
     "Entry",
     "Fact",
@@ -59,6 +64,7 @@ __all__ = [
     "ManualClock",
     "PrepaidAccount",
     "Serving",
+    "StoreContract",
     "SystemClock",
 ]
 

@@ -188,7 +188,6 @@ def test_a_call_may_want_nothing_at_all(quote: Quote) -> None:
     assert world.run(finish(account, TaskSeen("t", TaskState.SUCCEEDED)))
 
 
-@pytest.mark.xfail(strict=True, reason="a record that cannot be read stops every reading")
 def test_one_record_that_cannot_be_read_stops_nobody() -> None:
     world = World()
     account = world.process()

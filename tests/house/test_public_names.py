@@ -104,6 +104,8 @@ PUBLIC: dict[str, set[str]] = {
     "budgetguard.stores": {"MemoryStore", "RedisStore", "SQLiteStore", "open_store"},
     "budgetguard.testing": {
         "AccountState",
+        "AsyncStoreContract",
+        "StoreContract",
         "Clock",
         "Entry",
         "Fact",
