@@ -14,7 +14,6 @@ from tests.search.scenario import KINDS, draw
 
 _SCHEDULES = 100_000
 _MUTATION_SCHEDULES = 40_000
-_SHOWN = 20
 
 
 def _say(text: str) -> None:
@@ -55,7 +54,9 @@ def _replay(seed: int) -> int:
     return 1 if broken else 0
 
 
-def _progress(tally: Tally, seconds: float) -> None:
+def _progress(tally: Tally, new: list[Found], seconds: float) -> None:
+    for found in new:
+        _show(found)
     if tally.schedules % 10_000 == 0:
         rate = tally.schedules / max(seconds, 1e-9)
         _say(f"{tally.schedules:>9} schedules, {rate:.0f} a second, {len(tally.found)} broken")
@@ -69,8 +70,6 @@ def _report(tally: Tally, seconds: float) -> None:
     _columns({name: str(count) for name, count in sorted(tally.met.items())})
     _say("\nLongest wait at the head of a line beside room, in simulated seconds")
     _columns({kind: f"{longest / 1e6:.1f}" for kind, longest in sorted(tally.waited.items())})
-    for found in tally.found[:_SHOWN]:
-        _show(found)
 
 
 def _columns(rows: dict[str, str]) -> None:

@@ -89,16 +89,20 @@ def _run(seeds: range) -> Tally:
 
 
 def search(
-    first: int, schedules: int, *, processes: int = 1, progress: Callable[[Tally, float], None] | None = None
+    first: int,
+    schedules: int,
+    *,
+    processes: int = 1,
+    progress: Callable[[Tally, list[Found], float], None] | None = None,
 ) -> Tally:
-    """Run so many schedules from the *first* seed on."""
+    """Run so many schedules from the *first* seed on. *progress* is told the sum, what is new, and the seconds."""
     total, begun = Tally(), time.perf_counter()
     for tally in _mapped(
         [range(at, min(at + _CHUNK, first + schedules)) for at in range(first, first + schedules, _CHUNK)], processes
     ):
         total.add(tally)
         if progress is not None:
-            progress(total, time.perf_counter() - begun)
+            progress(total, tally.found, time.perf_counter() - begun)
     return total
 
 
