@@ -27,7 +27,8 @@ class Policy:
         backoff_max: The longest such pause, in seconds.
         credits_headroom: Credits never given out.
         slots_headroom: Slots never given out, of each pool.
-        exclusive: Whether nobody else uses the account. Slots then need no readings; a stranger seen ends it.
+        exclusive: Whether nobody else uses the account. Slots then need no readings; a stranger seen ends it. A call
+            nobody knows the outcome of then keeps its slot for *task_lease*.
         max_waiting: Most calls in line, for each account and pool.
         max_wait: Longest time in line, in seconds; ``None`` for no bound.
         lease: How long a call that was let through is believed to be under way when nothing is heard of it, in seconds.
