@@ -5,7 +5,8 @@ commits it as one transaction. The others wait to be told. When a leader's own r
 still waits to lead. So transactions that wait at the same moment travel together, and nobody's turn is skipped.
 
 A thread leads until its own request is done. A task leads only for the length of one attempt, and never while it is
-suspended: a thread that waited for it could be the very one its event loop needs. Other tasks let it go first, but do
+suspended: a thread that waited for it could be the very one its event loop needs. What would take longer, a commit that
+waits for the disk or a turn that does not come, it leaves to a thread of the line. Other tasks let it go first, but do
 not rely on it for long.
 
 Leaders of several processes meet at the file's lock. SQLite's own waiting sleeps so long, up to 0.1 s, that one process
@@ -34,7 +35,7 @@ __all__ = ["Ticket", "Turns"]
 _SHORTEST = 50e-6
 _LONGEST = 2e-3
 _URGENT = 20e-3
-"""Seconds after which a waiter tries again as soon as it may."""
+"""Seconds after which a waiter tries again as often as it did in the beginning."""
 _LAST = 30.0
 """Seconds beyond its time for which a commit under way is waited for."""
 _IDLE = 10.0
@@ -42,8 +43,8 @@ _IDLE = 10.0
 _TRUST = 0.05
 """Seconds for which one task relies on another to go first; their loops may be different ones."""
 _ROUNDS = 3
-"""How often a task lets the other tasks have a go before it sleeps: a loop sleeps no shorter than a millisecond, and
-who holds the file is mostly done in far less."""
+"""How often a task lets the other tasks have a go and tries again: who holds the file is mostly done by then. After
+that a thread tries for it, since a loop sleeps no shorter than a millisecond and would lose to those who can."""
 
 
 class _Bell:
@@ -159,7 +160,7 @@ class Turns:
         self._is_quick = is_quick
         self._waiting: collections.deque[Ticket] = collections.deque()
         self._lead = threading.Lock()
-        self._begun: queue.SimpleQueue[Begun] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Begun | Ticket] = queue.SimpleQueue()
         self._working = False
         self._first: Ticket | None = None
         """The task that goes first, if any."""
@@ -197,7 +198,7 @@ class Turns:
 
     def _serve(self, ticket: Ticket) -> None:
         tries = 0
-        while not ticket.done:
+        while not (ticket.done or ticket.is_gone):
             begun = self._begin(self._waiting)
             if begun is not None:
                 _finish(begun)
@@ -244,33 +245,34 @@ class Turns:
         tries = 0
         while not ticket.done:
             if self._lead.acquire(blocking=False):
-                begun: Begun | None = None
+                job: Begun | Ticket | None = None
                 try:
-                    begun = self._begin(self._waiting)
+                    job = self._begin(self._waiting)
+                    if job is None and tries >= _ROUNDS:
+                        job = ticket
                 finally:
-                    if begun is None:
+                    if job is None:
                         self._leave()
-                if begun is None:
+                if job is None:
                     tries += 1
                     self._check(ticket)
-                    await anyio.sleep(0 if tries <= _ROUNDS else self._pause(ticket, tries))
+                    await anyio.lowlevel.checkpoint()
                     continue
-                tries = 0
-                if self._is_quick:
-                    self._finish(begun)
+                if self._is_quick and not isinstance(job, Ticket):
+                    self._finish(job)
                     continue
                 if ticket.bell is None:
                     ticket.bell = _AsyncBell()
-                self._leave_to_thread(begun)
+                self._leave_to_thread(job)
             if isinstance(ticket.bell, _AsyncBell):
                 await ticket.bell.wait(ticket.left())
                 self._check(ticket)
             else:
                 ticket.bell = _AsyncBell()
 
-    def _leave_to_thread(self, begun: Begun) -> None:
-        """Let a thread commit and end the lead. It is told at once: nothing may depend on the loop coming back."""
-        self._begun.put(begun)
+    def _leave_to_thread(self, job: Begun | Ticket) -> None:
+        """Let a thread go on, and end the lead. It is told at once: nothing may depend on the loop coming back."""
+        self._jobs.put(job)
         if not self._working:
             self._working = True
             threading.Thread(target=self._work, name="budgetguard-sqlite-commit", daemon=True).start()
@@ -278,14 +280,29 @@ class Turns:
     def _work(self) -> None:
         while True:
             try:
-                begun = self._begun.get(timeout=_IDLE)
+                job = self._jobs.get(timeout=_IDLE)
             except queue.Empty:
                 if self._lead.acquire(blocking=False):
                     self._working = False
                     self._leave()
                     return
+                continue
+            if isinstance(job, Ticket):
+                self._stand_in(job)
             else:
-                self._finish(begun)
+                self._finish(job)
+
+    def _stand_in(self, ticket: Ticket) -> None:
+        """Serve a task's request from a thread."""
+        try:
+            self._serve(ticket)
+        except Exception as error:  # noqa: BLE001 - told to the task
+            if ticket.is_gone or self._withdraw(ticket):
+                ticket.error = error
+                ticket.done = True
+                ticket.ring()
+        finally:
+            self._leave()
 
     def _finish(self, begun: Begun) -> None:
         try:
@@ -314,7 +331,7 @@ class Turns:
 
     def _pause(self, ticket: Ticket, tries: int) -> float:
         if self._patience - ticket.left() > _URGENT:
-            return _SHORTEST
+            tries = 3
         return min(_SHORTEST * 1.5**tries, _LONGEST) * random.uniform(0.5, 1.5)  # noqa: S311 - a pause, not a secret
 
     def _check(self, ticket: Ticket) -> None:
