@@ -154,7 +154,7 @@ def _unavailable(account: Account) -> CreditsUnavailable:
         account=account.name,
         age=None if age is None else age / MICROS,
         failures=view[c.FAILURES],
-        why=account.why or "the credits endpoint fails",
+        why=account.why.rstrip(".") or "the credits endpoint fails",
         retry_after=max(0.0, (view[c.BACKOFF] - view.now) / MICROS),
     )
 

@@ -137,7 +137,7 @@ async def with_a_failed_reading(stage: Stage) -> Callable[[], Awaitable[Any]]:
     stage.fake.fail_next("html_502", on="credits")
 
     async def call() -> None:
-        with pytest.raises(Exception, match="credits endpoint"):
+        with pytest.raises(Exception, match="cannot be read"):
             await stage.submit()
 
     return call
