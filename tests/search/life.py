@@ -20,7 +20,7 @@ from tests.search.world import World
 
 __all__ = ["live"]
 
-_PATIENCE = 2400 * SECOND
+_PATIENCE = 6000 * SECOND
 """How long after the last disturbance a schedule may still have callers in it."""
 
 

@@ -142,7 +142,7 @@ class Mirror:
             self.forced = self.forced or forced
             if record.credits:
                 self._credits_grounds = _Grounds(self.snapshot, own=False, forced=forced)
-            if given and record.pool in self.pools:
+            if given and record.slots and record.pool in self.pools:
                 self._slots_grounds[record.pool] = _Grounds(self.snapshot, own=self._own(record.pool), forced=forced)
             if given and before is None and record.slots and not forced:
                 self._check_newcomer(record)

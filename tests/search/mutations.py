@@ -305,7 +305,11 @@ _ALL = (
     ),
     Mutation(
         "the mark is made when the answer comes, not before asking",
-        ((Readings, "claim", _claim_without_mark), (Readings, "install", _mark_at_install)),
+        (
+            (Readings, "claim", _claim_without_mark),
+            (Readings, "install", _mark_at_install),
+            (Readings, "supersedes", lambda original, self, view, claim: view[c.MARK] < claim.mark),
+        ),
     ),
     Mutation(
         "an older reading replaces a newer one",

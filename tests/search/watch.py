@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from budgetguard import events
 from budgetguard._core import counters as c
+from budgetguard._core.line import Ticket
 from budgetguard._core.records import Stage
 from budgetguard.errors import InsufficientCredits, Refused
 from budgetguard.events import Event
@@ -53,8 +54,8 @@ class Watch:
         """What the guards could have given out in credits if nothing had come in, whenever it changed."""
         self.installed: list[tuple[int, int]] = []
         """When readings were installed, and what had come in by the time they were taken."""
-        self.in_line: dict[Actor, int] = {}
-        """Calls in line, and since when."""
+        self.in_line: dict[Actor, tuple[Ticket, int]] = {}
+        """Calls in line: their place, and since when they have it."""
         self.doubtful = False
         """Whether something happened that lets the guards hold credits for longer than truth would ask."""
         self.asked_at: int | None = None
@@ -103,7 +104,7 @@ class Watch:
             self.ended.setdefault(event.reservation, []).append(name)
             self._admitted(actor)
         elif isinstance(event, events.Queued) and actor.hold is not None and actor.hold.ticket is not None:
-            self.in_line[actor] = self.world.now
+            self.in_line[actor] = actor.hold.ticket, self.world.now
         elif isinstance(event, events.Paused) and event.reason == "store_forgot":
             raise Broken("2 never under for long", "the account is paused as if the store had forgotten it")
         elif isinstance(event, events.Expired):
@@ -144,11 +145,11 @@ class Watch:
         hold = actor.hold
         if hold is None or not hold.quote.slots:
             return
-        for other, since in self.in_line.items():
+        for other, (place, since) in self.in_line.items():
             before = other.hold
             if (
                 before is not None
-                and before.ticket is not None
+                and before.ticket is place
                 and not other.done
                 and other.process is actor.process
                 and before.quote.pool == hold.quote.pool
