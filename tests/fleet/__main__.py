@@ -95,6 +95,7 @@ def _table(runs: list[Figures]) -> None:
         ("done by each when the first was through", [" ".join(str(share) for share in run.shares) for run in runs]),
         ("credits left", [str(run.left) for run in runs]),
         ("processes killed", [str(run.kills) for run in runs]),
+        ("pauses because the store forgot", [str(run.pauses["store_forgot"]) for run in runs]),
         ("StoreErrors met", [str(run.errors["StoreError"]) for run in runs]),
     ]
     _say("")

@@ -28,6 +28,7 @@ class Place:
         done: When each job that is done was done, in seconds of the machine's clock.
         errors: The errors it met, by their kinds.
         said: The last message of each kind.
+        pauses: Pauses of the whole account that it called for, by their reasons.
         kills: How often its process was killed.
     """
 
@@ -36,7 +37,7 @@ class Place:
         self.jobs = jobs
         self.done: dict[str, float] = {}
         self.errors: Counter[str] = Counter()
-        self.error_times: list[float] = []
+        self.pauses: Counter[str] = Counter()
         self.said: dict[str, str] = {}
         self.kills = 0
         self.ready = threading.Event()
@@ -96,8 +97,9 @@ class Place:
             self.done[said["done"]] = said["at"]
         elif "error" in said:
             self.errors[said["error"]] += 1
-            self.error_times.append(said["at"])
             self.said[said["error"]] = said["says"]
+        elif "paused" in said:
+            self.pauses[said["paused"]] += 1
         elif "ready" in said:
             self.ready.set()
         elif "finished" in said:

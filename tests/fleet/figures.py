@@ -26,6 +26,7 @@ class Figures:
         kills: How often a process was killed.
         errors: Errors the callers met, by kind.
         said: The last message of each kind.
+        pauses: Pauses of the whole account, by reason.
         complaints: What processes wrote to their standard error.
         submits: Submits the provider saw.
         refused: ... of which it refused, for credits or for slots.
@@ -33,6 +34,7 @@ class Figures:
         asked_at_once: Most of them in flight at once.
         used: Of the slot-seconds from the first accepted submit to the last, the share that was used.
         missing: What is wrong with the guard's numbers, once all is over.
+        readings: How many it took, once all was over, until nothing was wrong with them.
         left: Credits left on the account.
     """
 
@@ -44,6 +46,7 @@ class Figures:
     kills: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     said: dict[str, str] = field(default_factory=dict)
+    pauses: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
     submits: int = 0
     refused: int = 0
@@ -51,6 +54,7 @@ class Figures:
     asked_at_once: int = 0
     used: float = 0.0
     missing: list[str] = field(default_factory=list)
+    readings: int = 0
     left: int = 0
 
     @property
@@ -83,18 +87,21 @@ def promises(guarded: Figures, told: Figures | None, *, calm: bool) -> list[Prom
     """Hold a run against what is promised; *calm* is one without kills and trouble."""
     found = [
         Promise(not guarded.refused, f"The provider refused {guarded.refused or 'none'} of {guarded.submits} submits."),
-        Promise(
-            guarded.asked_at_once <= 1,
-            f"Of {guarded.asked} requests for the balance at most {guarded.asked_at_once} was in flight at once.",
-        ),
         Promise(guarded.done == guarded.jobs, f"{guarded.done} of {guarded.jobs} jobs were done."),
-        Promise(not guarded.missing, _missing(guarded.missing)),
+        Promise(not guarded.missing, _missing(guarded, calm=calm)),
         Promise(not guarded.complaints, f"{len(guarded.complaints) or 'No'} processes complained."),
     ]
+    if not guarded.pauses["store_forgot"]:  # whoever asks is forgotten with the rest
+        once = guarded.asked_at_once
+        found.append(
+            Promise(once <= 1, f"Of {guarded.asked} requests for the balance at most {once} was in flight at once.")
+        )
     others = {kind: count for kind, count in guarded.errors.items() if kind != "StoreError"}
     if calm:
         errors = dict(guarded.errors)
         found.append(Promise(not errors, f"Callers met {errors or 'no errors'}."))
+        pauses = dict(guarded.pauses)
+        found.append(Promise(not pauses, f"The account was paused for {pauses or 'no reason'}."))
         found.append(
             Promise(guarded.fair >= FAIR, f"Fairness between processes is {guarded.fair:.3f} (at least {FAIR}).", False)
         )
@@ -114,7 +121,8 @@ def promises(guarded: Figures, told: Figures | None, *, calm: bool) -> list[Prom
     return found
 
 
-def _missing(missing: Sequence[str]) -> str:
-    if missing:
-        return f"After one more reading the guard's numbers are not the provider's: {'; '.join(missing)}."
-    return "After one more reading not a credit and not a slot is missing."
+def _missing(figures: Figures, *, calm: bool) -> str:
+    after = f"{'' if calm else 'one lease and '}{'one reading' if figures.readings == 1 else 'two readings'}"
+    if figures.missing:
+        return f"After {after} the guard's numbers are not the provider's: {'; '.join(figures.missing)}."
+    return f"After {after} not a credit and not a slot is missing."

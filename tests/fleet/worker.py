@@ -23,6 +23,7 @@ import httpx
 
 from budgetguard import AsyncGuard, Guard
 from budgetguard.errors import BudgetGuardError
+from budgetguard.events import Event, Paused
 from budgetguard.ports import AsyncStore
 from budgetguard.providers import Vidu
 from budgetguard.stores import open_store
@@ -128,7 +129,7 @@ class _Threads:
         transport = None
         if not orders.slots:
             store = store_at(orders.store, orders.patience)
-            guard = Guard(Vidu(base_url=orders.url), store=store, policy=policy(orders.lease))
+            guard = Guard(Vidu(base_url=orders.url), store=store, policy=policy(orders.lease), observers=[_observe])
             transport = guard.transport()
         self._client = httpx.Client(base_url=orders.url, headers=_HEADERS, transport=transport, timeout=30)
 
@@ -186,7 +187,9 @@ class _Tasks:
         transport = None
         if not orders.slots:
             store = store_at(orders.store, orders.patience)
-            guard = AsyncGuard(Vidu(base_url=orders.url), store=store, policy=policy(orders.lease))
+            guard = AsyncGuard(
+                Vidu(base_url=orders.url), store=store, policy=policy(orders.lease), observers=[_observe]
+            )
             transport = guard.transport()
         async with httpx.AsyncClient(base_url=orders.url, headers=_HEADERS, transport=transport, timeout=30) as client:
             await client.get("/ent/v2/tasks")
@@ -219,6 +222,11 @@ class _Tasks:
                 state = poll.raise_for_status().json()["state"]
             except _FAULTS as error:
                 say.error(error)
+
+
+def _observe(event: Event) -> None:
+    if isinstance(event, Paused):
+        say(paused=event.reason)
 
 
 _HEADERS = {"Authorization": f"Token {KEY}"}
