@@ -21,7 +21,7 @@ SEEDS = {
     "the mark is made when the answer comes, not before asking": 14,
     "an older reading replaces a newer one": 558,
     "the lag of the balance is ignored": 79,
-    "a mark is dated by the last look instead of by the store": 13237,
+    "a mark is dated by the last look instead of by the store": 59732,
     "credits charged at completion are taken as charged at once": 27,
     "the queued tasks of a reading are not counted": 1,
     "a claim ends before an answer can come": 14,

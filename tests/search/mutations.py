@@ -130,7 +130,7 @@ def _claim_from_view(
     transaction, claim = original(self, view, seconds, *rest)
     opened = closed_at(view[c.CREDITS_GENERATION] + 1)
     if opened in transaction.stamp:
-        transaction.stamp = (c.ASKED_AT,)
+        transaction.stamp = tuple(name for name in transaction.stamp if name != opened)
         transaction.add[opened] = view.now - view[opened]
     return transaction, claim
 
