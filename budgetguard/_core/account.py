@@ -198,7 +198,7 @@ class Account:
     def look(self, counters: dict[str, int], now: int) -> None:
         """Remember the latest look. Answers may overtake each other, so the books say which is later, not the order."""
         new, old = View(counters, now), self.view
-        if old[c.LIFE] and new[c.LIFE] != old[c.LIFE]:
+        if old[c.LIFE] and new[c.LIFE] != old[c.LIFE] and (new[c.LIFE] or now > old.now):
             # An account that was marked once and shows no life may be an overtaken look from before that.
             self.forgotten = self.forgotten or new[c.LIFE] > 0 or old[c.GENERATION] > 1
         elif (new[c.GENERATION], new[c.MARK], now) < (old[c.GENERATION], old[c.MARK], old.now):
