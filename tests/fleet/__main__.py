@@ -35,15 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--spare", type=int, metavar="N", help="credits above what the jobs cost")
     parser.add_argument("--latency", type=float, default=0.01, metavar="S", help="seconds a submit is on its way")
     parser.add_argument("--kill", type=int, nargs="?", const=10, default=0, metavar="N", help="kill processes (10)")
-    troubles = "; ".join(f"{name}: {says}" for name, (_, says, _) in TROUBLES.items())
+    troubles = "; ".join(f"{name}: {trouble.says}" for name, trouble in TROUBLES.items())
     parser.add_argument(
         "--trouble", choices=list(TROUBLES), default="", help=f"what happens to the server ({troubles})"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="the same jobs again; new ones without this")
     parser.add_argument("--alone", action="store_true", help="without the semaphore beside it")
     options = parser.parse_args(arguments)
-    if options.trouble and options.store != "valkey":
-        parser.error("only a server meets trouble: add --store valkey")
+    if options.trouble not in ("", "empty") and options.store != "valkey":
+        parser.error("a file can only be taken away: give --trouble empty, or --store valkey")
     calm = not options.kill and not options.trouble
     plan = Plan(
         processes=options.processes,
@@ -68,7 +68,8 @@ def _run(plan: Plan, store: str, *, kills: int, trouble: str, alone: bool) -> in
     if kills:
         _say(f"{kills} processes are killed at random moments, and replaced")
     if trouble:
-        _say(f"three times the server is {TROUBLES[trouble][1]}")
+        said = "the file is taken away" if store == "sqlite" else f"the server is {TROUBLES[trouble].says}"
+        _say(f"three times {said}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this ends what it started
     with ground(store, trouble=trouble) as place:
         guarded = Run(plan, place, kills=kills, trouble=trouble)

@@ -8,12 +8,13 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tests.support.valkey import ValkeyServer
 
-__all__ = ["TROUBLES", "Ground", "SQLiteGround", "ValkeyGround", "ground"]
+__all__ = ["TROUBLES", "Ground", "SQLiteGround", "Trouble", "ValkeyGround", "ground"]
 
 
 class Ground(ABC):
@@ -45,6 +46,11 @@ class SQLiteGround(Ground):
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Take the file away from those who use it."""
+        for name in ("accounts.db", "accounts.db-wal", "accounts.db-shm"):
+            (self._folder / name).unlink(missing_ok=True)
 
 
 class ValkeyGround(Ground):
@@ -90,19 +96,41 @@ def _wipe(ground: ValkeyGround) -> None:
     ground.server.client.flushall()
 
 
-TROUBLES: dict[str, tuple[bool, str, Callable[[ValkeyGround], None]]] = {
-    "stop": (True, "stopped for 3 s, and back with its data", lambda ground: ground.restart(3.0)),
-    "empty": (False, "killed, and restarted empty", lambda ground: ground.restart(0.0)),
-    "wiped": (False, "emptied, with every connection open", _wipe),
-    "data": (True, "killed, and restarted with its data", lambda ground: ground.restart(0.0)),
-    "pause": (False, "stopped in its tracks for 3 s (SIGSTOP)", lambda ground: ground.pause(3.0)),
-    "flush": (False, "made to forget its scripts", _flush),
+def _set_back(ground: ValkeyGround) -> None:
+    ground.server.client.save()
+    time.sleep(1.0)
+    ground.restart(0.0)
+    (ground.server.folder / "dump.rdb").unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What may happen to a server.
+
+    Attributes:
+        says: How it is told.
+        act: What is done.
+        persistent: Whether what the server held must be there again after a restart.
+    """
+
+    says: str
+    act: Callable[[ValkeyGround], None]
+    persistent: bool = False
+
+
+TROUBLES: dict[str, Trouble] = {
+    "stop": Trouble("stopped for 3 s, and back with its data", lambda ground: ground.restart(3.0), persistent=True),
+    "empty": Trouble("killed, and restarted empty", lambda ground: ground.restart(0.0)),
+    "wiped": Trouble("emptied, with every connection open", _wipe),
+    "old": Trouble("killed, and restarted with what it held a second before", _set_back),
+    "data": Trouble("killed, and restarted with its data", lambda ground: ground.restart(0.0), persistent=True),
+    "pause": Trouble("stopped in its tracks for 3 s (SIGSTOP)", lambda ground: ground.pause(3.0)),
+    "flush": Trouble("made to forget its scripts", _flush),
 }
-"""What may happen to a server: whether its data must persist, how it is told, and what is done."""
 
 
 def ground(store: str, *, trouble: str = "") -> Ground:
     """Make the place a store is kept in."""
     if store == "sqlite":
         return SQLiteGround()
-    return ValkeyGround(persistent=bool(trouble) and TROUBLES[trouble][0])
+    return ValkeyGround(persistent=bool(trouble) and TROUBLES[trouble].persistent)

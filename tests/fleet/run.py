@@ -18,7 +18,7 @@ from budgetguard.providers import Vidu
 from budgetguard.testing import FakeVidu
 from tests.fleet.crew import Crew
 from tests.fleet.figures import Figures
-from tests.fleet.ground import TROUBLES, Ground, ValkeyGround
+from tests.fleet.ground import TROUBLES, Ground, SQLiteGround, ValkeyGround
 from tests.fleet.plan import KEY, Plan, policy
 from tests.fleet.worker import store_at
 
@@ -125,15 +125,17 @@ class Run:
                 crew.replace(rng.choice(working))
 
     def _spoil(self, crew: Crew) -> None:
-        if not self.trouble or not isinstance(self.store, ValkeyGround):
+        if not self.trouble:
             return
-        _, _, act = TROUBLES[self.trouble]
         for share in self.moments:
             while crew.done < self.plan.jobs * share and not self._over.wait(0.01):
                 pass
             if self._over.is_set():
                 return
-            act(self.store)
+            if isinstance(self.store, ValkeyGround):
+                TROUBLES[self.trouble].act(self.store)
+            elif isinstance(self.store, SQLiteGround):
+                self.store.remove()
 
     def _settle(self, fake: FakeVidu, url: str, store: Ground) -> None:
         """When all is over, and a lease too if anything happened, look again and compare the numbers.
