@@ -15,8 +15,10 @@ import pytest
 from budgetguard.policy import Policy
 from budgetguard.testing import FakeUdio, FakeVidu
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+STORES = (ROOT / "docs" / "stores.md").read_text("utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", README + STORES, flags=re.DOTALL | re.MULTILINE)
 
 
 class Both:
@@ -70,6 +72,11 @@ def test_the_defaults_in_the_table_of_settings_are_the_policys() -> None:
     for name, default in shown.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `{name}`"))
         assert default in row.split("|")[2], row
+
+
+def test_every_file_the_readme_points_to_is_there() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
 
 
 def test_every_refusal_is_in_the_table() -> None:
