@@ -9,14 +9,13 @@ import httpx
 from budgetguard import _http
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
-from budgetguard._core.steps import Fetched
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard._http import CallOptions
 from budgetguard.engine import Engine
 from budgetguard.errors import InsufficientCredits, ReadingError, Refused, SettingError, UnknownPrice
-from budgetguard.model import Quote, Route, TaskSeen, Verdict
+from budgetguard.model import Quote, Reading, Route, TaskSeen, Verdict
 from budgetguard.ports import Answer
 
 __all__ = ["AsyncGuarding", "Desk", "Exchange", "Guarding", "OnRefusal"]
@@ -74,15 +73,6 @@ class Desk:
         """Find the account of the request's own key; ``None`` where it has none."""
         key = self.engine.provider.key_of(request.headers)
         return None if key is None else self.engine.account(key)
-
-    def asking(self, request: httpx.Request) -> httpx.Request:
-        """Build our own question for the balance, with the key of *request*."""
-        provider = self.engine.provider
-        return _http.credits_request(
-            provider.credits_request(),
-            provider.authorize(provider.key_of(request.headers) or ""),
-            self.engine.policy.credits_timeout,
-        )
 
     def price(self, account: Account, route: Route, options: CallOptions, body: Any) -> Quote | None:
         """Price a call; ``None`` if the policy lets unpriced calls pass."""
@@ -142,12 +132,12 @@ class Desk:
                     account.seen[task.task_id] = mark
         return ended
 
-    def fetched(self, answer: Answer) -> Fetched:
-        """Read an answer to our own question for the balance."""
+    def reading(self, answer: Answer) -> Reading | None:
+        """Read an answer to the user's own question for the balance; ``None`` where it tells none."""
         try:
-            return Fetched(self.engine.reading(answer))
-        except ReadingError as error:
-            return Fetched(None, str(error))
+            return self.engine.reading(answer)
+        except ReadingError:
+            return None
 
 
 class Exchange:

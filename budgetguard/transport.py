@@ -15,11 +15,11 @@ import anyio
 import httpx
 
 from budgetguard import _bodies, _http
+from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import abandon, call, catch_up, finish
-from budgetguard._core.steps import Fetched
 from budgetguard._desk import AsyncGuarding, Desk, Exchange, Guarding, OnRefusal
 from budgetguard._http import CallOptions
 from budgetguard.errors import Refused, StoreError, UnknownPrice
@@ -53,6 +53,7 @@ class GuardTransport(httpx.BaseTransport):
         self._driver = guard.driver
         self._heartbeat = guard.heartbeat
         self._inner = httpx.HTTPTransport() if inner is None else inner
+        self._asking = Asking(guard.engine, self._inner)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Pass one request on, guarded where it needs to be."""
@@ -107,7 +108,7 @@ class GuardTransport(httpx.BaseTransport):
             verdict = self._driver.run(
                 account,
                 call(account, hold),
-                fetch=lambda: self._fetch(request),
+                fetch=lambda: self._asking.fetch(request),
                 send=lambda: self._send(request, route, exchange),
             )
         except BaseException as error:
@@ -175,7 +176,7 @@ class GuardTransport(httpx.BaseTransport):
             with _bodies.closing_on_error(response):
                 raw = _bodies.read(response)
                 if dated:
-                    reading = self._desk.fetched(_http.answer_of(response, raw)).reading
+                    reading = self._desk.reading(_http.answer_of(response, raw))
                     with contextlib.suppress(StoreError):
                         self._driver.run(account, adopt(account, hold, reading))
         except BaseException:
@@ -186,20 +187,6 @@ class GuardTransport(httpx.BaseTransport):
     def _abandon(self, account: Account, hold: Hold) -> None:
         with contextlib.suppress(StoreError):  # what cannot be given back now comes back when its lease ends
             self._driver.run(account, abandon(account, hold))
-
-    def _fetch(self, request: httpx.Request) -> Fetched:
-        """Ask for the balance, over the same way the calls take."""
-        engine = self._desk.engine
-        seconds = engine.policy.credits_timeout
-        try:
-            response = self._inner.handle_request(self._desk.asking(request))
-            try:
-                raw = _bodies.read_some(response, _http.CREDITS_MAX, seconds)
-            finally:
-                response.close()
-        except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
-            return Fetched(None, type(error).__name__)
-        return self._desk.fetched(_http.answer_of(response, raw))
 
     def __repr__(self) -> str:
         return f"GuardTransport({self._desk.engine.provider!r}, {self._inner!r})"
@@ -229,6 +216,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         self._driver = guard.driver
         self._heartbeat = guard.heartbeat
         self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
+        self._asking = AsyncAsking(guard.engine, self._inner)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Pass one request on, guarded where it needs to be."""
@@ -285,7 +273,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             verdict = await self._driver.run(
                 account,
                 call(account, hold),
-                fetch=lambda: self._fetch(request),
+                fetch=lambda: self._asking.fetch(request),
                 send=lambda: self._send(request, route, exchange),
             )
         except BaseException as error:
@@ -352,7 +340,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             async with _bodies.aclosing_on_error(response):
                 raw = await _bodies.aread(response)
                 if dated:
-                    reading = self._desk.fetched(_http.answer_of(response, raw)).reading
+                    reading = self._desk.reading(_http.answer_of(response, raw))
                     with contextlib.suppress(StoreError):
                         await self._driver.run(account, adopt(account, hold, reading))
         except BaseException:
@@ -366,21 +354,6 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
                 await self._driver.run(account, abandon(account, hold))
             if response is not None:
                 await response.aclose()
-
-    async def _fetch(self, request: httpx.Request) -> Fetched:
-        """Ask for the balance, over the same way the calls take."""
-        engine = self._desk.engine
-        seconds = engine.policy.credits_timeout
-        try:
-            with anyio.fail_after(seconds):
-                response = await self._inner.handle_async_request(self._desk.asking(request))
-                try:
-                    raw = await _bodies.aread_some(response, _http.CREDITS_MAX, seconds)
-                finally:
-                    await response.aclose()
-        except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
-            return Fetched(None, type(error).__name__)
-        return self._desk.fetched(_http.answer_of(response, raw))
 
     def __repr__(self) -> str:
         return f"AsyncGuardTransport({self._desk.engine.provider!r}, {self._inner!r})"

@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
     (frozenset({"engine", "_drivers"}),),
-    (frozenset({"_bodies", "_desk", "_http", "transport", "job", "pool"}),),
+    (frozenset({"_asking", "_bodies", "_desk", "_http", "transport", "job", "pool"}),),
     (frozenset({"guard"}),),
     (frozenset({"instruments"}), frozenset({"testing"})),
     (frozenset({"cli", "__main__"}),),
