@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import itertools
 import json
-import secrets
 import threading
 import time
 import weakref
@@ -20,6 +18,7 @@ import cachetools
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
+from budgetguard._names import new_name
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.events import Event, Observer
 from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, RouteKind, State, TaskSeen, Verdict
@@ -52,8 +51,6 @@ class Engine:
         self.origins = frozenset(provider.origins)
         self._fingerprint_key = fingerprint_key
         self._names = _named(provider.name, accounts, self._fingerprint)
-        self._prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._alive: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
         self._recent: cachetools.LRUCache[str, Account] = cachetools.LRUCache(_ACCOUNTS_MAX)
@@ -139,8 +136,7 @@ class Engine:
 
     def hold(self, quote: Quote, *, priority: int = 0, deadline: float | None = None, resendable: bool = True) -> Hold:
         """Prepare a call's way through the guard, under an id nobody else has."""
-        name = f"{self._prefix}-{next(self._numbers):x}"
-        return Hold(name, quote, priority=priority, deadline=deadline, resendable=resendable)
+        return Hold(new_name(), quote, priority=priority, deadline=deadline, resendable=resendable)
 
     def route(self, method: str, origin: str, path: str, query: str) -> Route | None:
         """Say what a request is about; ``None`` where the guard has nothing to do with it."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core.account import Account
 from budgetguard._core.settlement import finish
 from budgetguard._drivers.blocking import BlockingDriver
@@ -40,6 +42,7 @@ class _Base:
         observers: Sequence[Observer],
         accounts: Mapping[str, Iterable[str]] | None,
         fingerprint_key: bytes | None,
+        api_key: str | None,
         offers: str,
     ) -> None:
         # A wrong value may be a key or hold a password, so a message names only its type.
@@ -54,6 +57,8 @@ class _Base:
             raise SettingError("store", _kind(store), f"give a store with {offers}(), or its address")
         if fingerprint_key is not None and (not isinstance(fingerprint_key, bytes) or len(fingerprint_key) > _KEY_MAX):
             raise SettingError("fingerprint_key", _kind(fingerprint_key), f"give at most {_KEY_MAX} bytes")
+        if api_key is not None and (not isinstance(api_key, str) or not api_key):
+            raise SettingError("api_key", _kind(api_key), "give the provider's API key")
         self.policy = Policy() if policy is None else policy
         # Opened last, so that nothing stays open where something else is wrong.
         opened = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
@@ -71,6 +76,30 @@ class _Base:
                 opened.close()
             raise
         self._opened = opened
+        self._bearer: httpx.Request | None = None
+        if api_key is not None:
+            self._bearer = self._bear(api_key)
+
+    def _bear(self, key: str) -> httpx.Request:
+        """Put a key where no traceback and no ``repr`` shows it."""
+        provider = self.engine.provider
+        return httpx.Request("GET", provider.origins[0], headers=dict(provider.authorize(key)))
+
+    @property
+    def bearer(self) -> httpx.Request:
+        """A request that carries the key the guard's own questions are asked with.
+
+        Raises:
+            SettingError: If there is none.
+        """
+        if self._bearer is None:
+            variable = f"{self.engine.provider.name.upper()}_API_KEY"
+            key = os.environ.get(variable, "").strip()
+            if not key:
+                right = f"give {type(self).__name__}(..., api_key=...), or set {variable}"
+                raise SettingError("api_key", None, right)
+            self._bearer = self._bear(key)
+        return self._bearer
 
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
@@ -107,6 +136,10 @@ class Guard(_Base):
             own.
         fingerprint_key: At most 64 secret bytes that turn API keys into account names. Guards that share a store need
             the same.
+        api_key: The key whose account permits, jobs and pools are held on, and with which the guard asks for the
+            balance on their behalf; by default what stands in ``VIDU_API_KEY``, ``UDIO_API_KEY`` and so on. Calls
+            through a transport use their own.
+        inner: Sends the guard's own questions; by default a new ``httpx.HTTPTransport``. Closed with the guard.
 
     Raises:
         SettingError: If one of these cannot work.
@@ -121,11 +154,23 @@ class Guard(_Base):
         observers: Sequence[Observer] = (),
         accounts: Mapping[str, Iterable[str]] | None = None,
         fingerprint_key: bytes | None = None,
+        api_key: str | None = None,
+        inner: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, "transact")
+        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, api_key, "transact")
         self._store: Store = self._opened
         self.driver = BlockingDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(self.driver, self.policy.lease)
+        self._inner = inner
+        self._asking: Asking | None = None
+
+    @property
+    def asking(self) -> Asking:
+        """What the guard asks the provider with on its own behalf. Made when it is first used."""
+        if self._asking is None:
+            self._inner = httpx.HTTPTransport() if self._inner is None else self._inner
+            self._asking = Asking(self.engine, self._inner)
+        return self._asking
 
     def transport(self, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise") -> GuardTransport:
         """Make a transport for an ``httpx.Client``. See `GuardTransport`. Since 0.1."""
@@ -168,7 +213,9 @@ class Guard(_Base):
         return self.engine.state(account, self.driver.run(account, account.load()))
 
     def close(self) -> None:
-        """Close the store, if the guard made it. What was stored stays stored. Since 0.1."""
+        """Close *inner*, and the store if the guard made it. What was stored stays stored. Since 0.1."""
+        if self._inner is not None:
+            self._inner.close()
         if self._made:
             self._store.close()
 
@@ -197,6 +244,10 @@ class AsyncGuard(_Base):
             own.
         fingerprint_key: At most 64 secret bytes that turn API keys into account names. Guards that share a store need
             the same.
+        api_key: The key whose account permits, jobs and pools are held on, and with which the guard asks for the
+            balance on their behalf; by default what stands in ``VIDU_API_KEY``, ``UDIO_API_KEY`` and so on. Calls
+            through a transport use their own.
+        inner: Sends the guard's own questions; by default a new ``httpx.AsyncHTTPTransport``. Closed with the guard.
 
     Raises:
         SettingError: If one of these cannot work.
@@ -211,11 +262,23 @@ class AsyncGuard(_Base):
         observers: Sequence[Observer] = (),
         accounts: Mapping[str, Iterable[str]] | None = None,
         fingerprint_key: bytes | None = None,
+        api_key: str | None = None,
+        inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, "atransact")
+        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, api_key, "atransact")
         self._store: AsyncStore = self._opened
         self.driver = ConcurrentDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(BlockingDriver(self._store, self.engine.tell), self.policy.lease)
+        self._inner = inner
+        self._asking: AsyncAsking | None = None
+
+    @property
+    def asking(self) -> AsyncAsking:
+        """What the guard asks the provider with on its own behalf. Made when it is first used."""
+        if self._asking is None:
+            self._inner = httpx.AsyncHTTPTransport() if self._inner is None else self._inner
+            self._asking = AsyncAsking(self.engine, self._inner)
+        return self._asking
 
     def transport(
         self, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"
@@ -244,7 +307,9 @@ class AsyncGuard(_Base):
         return self.engine.state(account, await self.driver.run(account, account.load()))
 
     async def close(self) -> None:
-        """Close the store, if the guard made it. What was stored stays stored. Since 0.1."""
+        """Close *inner*, and the store if the guard made it. What was stored stays stored. Since 0.1."""
+        if self._inner is not None:
+            await self._inner.aclose()
         if self._made:
             await self._store.aclose()
 
