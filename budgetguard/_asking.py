@@ -27,7 +27,7 @@ class _Questions:
 
     def _balance(self, bearer: httpx.Request) -> httpx.Request:
         provider = self._engine.provider
-        return _http.credits_request(
+        return _http.question(
             provider.credits_request(), provider.authorize(provider.key_of(bearer.headers) or ""), self._seconds
         )
 

@@ -20,7 +20,7 @@ from budgetguard.errors import (
     UnknownPrice,
 )
 from budgetguard.model import Outcome, Verdict
-from budgetguard.ports import Answer, CreditsRequest
+from budgetguard.ports import Answer, ProviderRequest
 
 __all__ = [
     "BODY_MAX",
@@ -28,11 +28,11 @@ __all__ = [
     "REFUSAL_MAX",
     "CallOptions",
     "answer_of",
-    "credits_request",
     "is_json",
     "looks_small",
     "options_of",
     "problem",
+    "question",
     "undelivered",
 ]
 
@@ -122,8 +122,8 @@ def is_json(headers: httpx.Headers) -> bool:
     return kind in {"", "application/json", "text/json"} or (kind.endswith("+json") and "stream" not in kind)
 
 
-def credits_request(asked: CreditsRequest, key: Mapping[str, str], seconds: float) -> httpx.Request:
-    """Build the request for the balance."""
+def question(asked: ProviderRequest, key: Mapping[str, str], seconds: float) -> httpx.Request:
+    """Build a request of the guard's own: for the balance, or about a task."""
     timeout = {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds}
     headers = {"accept": "application/json", "accept-encoding": "gzip, deflate", **asked.headers, **key}
     return httpx.Request("GET", asked.url, headers=headers, extensions={"timeout": timeout})

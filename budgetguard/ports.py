@@ -15,9 +15,9 @@ from budgetguard.model import Quote, Reading, Route, TaskSeen, Verdict
 __all__ = [
     "Answer",
     "AsyncStore",
-    "CreditsRequest",
     "Loaded",
     "Provider",
+    "ProviderRequest",
     "Put",
     "Store",
     "Transacted",
@@ -43,8 +43,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class CreditsRequest:
-    """How to ask for the balance, without the key. Since 0.1.
+class ProviderRequest:
+    """How to ask the provider something by ``GET``, without the key. Since 0.1.
 
     Attributes:
         url: The whole address, on the provider's configured origin.
@@ -114,8 +114,27 @@ class Provider(Protocol):
         """Read from the answer to a ``POLL``, ``LIST`` or ``CANCEL`` which tasks run and which have ended."""
         ...
 
-    def credits_request(self, *, detail: bool = False) -> CreditsRequest:
+    def missing(self, route: Route, answer: Answer) -> bool:
+        """Tell whether the answer to a ``POLL`` says that there is no such task. ``False`` for whatever else it says.
+
+        A refused key, a failure of the provider or a page of something between are not that.
+        """
+        ...
+
+    def credits_request(self, *, detail: bool = False) -> ProviderRequest:
         """Say how to ask for the balance; *detail* asks for packages too, where the provider has them."""
+        ...
+
+    def task_request(self, task_id: str, *, path: str = "") -> ProviderRequest | None:
+        """Say how to ask about a task; `match` must take it for a ``POLL`` of this task.
+
+        Args:
+            task_id: As an answer named it: text of somebody else's, to be quoted.
+            path: The endpoint that started it (`Route.path`), where known.
+
+        Returns:
+            ``None`` where tasks cannot be asked about, or not by this id.
+        """
         ...
 
     def reading(self, answer: Answer) -> Reading:

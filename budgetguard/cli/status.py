@@ -120,7 +120,7 @@ def _status(provider: Provider, key_env: str, min_credits: int | None, *, as_jso
 def _read(provider: Provider, key: str) -> Reading:
     origin = provider.origins[0]
     try:
-        request = _http.credits_request(provider.credits_request(detail=True), provider.authorize(key), _TIMEOUT)
+        request = _http.question(provider.credits_request(detail=True), provider.authorize(key), _TIMEOUT)
     except SettingError as error:
         complain(str(error), USAGE)
     try:

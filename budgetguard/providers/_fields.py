@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from budgetguard.errors import ReadingError
 
-__all__ = ["CREDITS_MAX", "count", "identifier", "objects", "retry_after", "sentence", "text", "whole"]
+__all__ = ["CREDITS_MAX", "count", "identifier", "objects", "quoted", "retry_after", "sentence", "text", "whole"]
 
 CREDITS_MAX = 10**15
 """The largest amount believed; more is a mistake, and would not fit every store's integers after a few additions."""
@@ -92,6 +93,15 @@ def identifier(value: Any) -> str | None:
     if isinstance(value, str) and 0 < len(value) <= _IDENTIFIER_MAX and value.isprintable() and value.strip() == value:
         return value
     return None
+
+
+def quoted(task_id: str) -> str | None:
+    """Write an id as one part of an address; ``None`` for one that could lead elsewhere.
+
+    Servers differ in what they make of a quoted slash, so an id with one is none.
+    """
+    known = identifier(task_id)
+    return None if known is None or known in (".", "..") or set(known) & set("/\\") else quote(known, safe="")
 
 
 def sentence(value: Any) -> str:

@@ -13,7 +13,7 @@ from budgetguard.model import Outcome, Route, RouteKind, TaskSeen, TaskState, Ve
 from budgetguard.ports import Answer
 from budgetguard.providers._fields import identifier, retry_after, sentence, whole
 
-__all__ = ["USER_AGENT_REFUSED", "blocked", "code_of", "observe", "verdict"]
+__all__ = ["USER_AGENT_REFUSED", "blocked", "code_of", "missing", "observe", "verdict"]
 
 USER_AGENT_REFUSED = (
     "it is not the API's own (HTTP 403): Cloudflare in front of it refuses some clients by their User-Agent "
@@ -77,6 +77,14 @@ def observe(route: Route, answer: Answer) -> Sequence[TaskSeen]:
         return ()
     state = _cover(data) if route.path == "cover/status" else _songs(data)
     return () if state is None else (TaskSeen(route.task_id, state),)
+
+
+def missing(answer: Answer) -> bool:
+    """Tell whether an answer says that there is no such task: by the envelope, not by a page of something between.
+
+    That an id which nobody knows is a 400 is inferred; no page says.
+    """
+    return isinstance(answer.body, dict) and "code" in answer.body and code_of(answer) in (400, 404, 410)
 
 
 def _cover(data: Mapping[str, Any]) -> TaskState | None:

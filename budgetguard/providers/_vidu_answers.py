@@ -14,7 +14,7 @@ from budgetguard.model import Outcome, Route, RouteKind, TaskSeen, TaskState, Ve
 from budgetguard.ports import Answer
 from budgetguard.providers._fields import identifier, retry_after, sentence, whole
 
-__all__ = ["observe", "verdict"]
+__all__ = ["missing", "observe", "verdict"]
 
 _REASONS: Mapping[str, Outcome] = {
     "CreditInsufficient": Outcome.INSUFFICIENT,
@@ -114,6 +114,12 @@ def observe(route: Route, answer: Answer) -> Sequence[TaskSeen]:
             return (TaskSeen(route.task_id or "", TaskState.CANCELLED),) if ended else _seen(route.task_id, body)
         case _:
             return ()
+
+
+def missing(answer: Answer) -> bool:
+    """Tell whether an answer says that there is no such task. A 404 of something in between is not Vidu's word."""
+    reason = answer.body.get("reason") if isinstance(answer.body, dict) else None
+    return answer.status >= 400 and reason in ("TaskNotFound", "CreationNotFound")
 
 
 def _seen(task_id: str | None, task: Mapping[str, Any]) -> tuple[TaskSeen, ...]:

@@ -9,13 +9,13 @@ from typing import Any
 from budgetguard._version import __version__
 from budgetguard.errors import ReadingError, SettingError, UnknownPrice
 from budgetguard.model import Capacity, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
-from budgetguard.ports import Answer, CreditsRequest
+from budgetguard.ports import Answer, ProviderRequest
 from budgetguard.providers._body import Body, body_of
 from budgetguard.providers._cost import Cost
-from budgetguard.providers._fields import count
+from budgetguard.providers._fields import count, quoted
 from budgetguard.providers._price_file import Prices, credits_by_name, price_list
 from budgetguard.providers._settings import api_key, header_text, lease, limit, origin
-from budgetguard.providers._udio_answers import USER_AGENT_REFUSED, blocked, code_of, observe, verdict
+from budgetguard.providers._udio_answers import USER_AGENT_REFUSED, blocked, code_of, missing, observe, verdict
 
 __all__ = ["UdioPro"]
 
@@ -148,10 +148,25 @@ class UdioPro:
         """Read whether a task still runs. What cannot be read was not seen."""
         return observe(route, answer)
 
-    def credits_request(self, *, detail: bool = False) -> CreditsRequest:  # noqa: ARG002
+    def missing(self, route: Route, answer: Answer) -> bool:  # noqa: ARG002
+        """Tell whether an answer says that there is no such task."""
+        return missing(answer)
+
+    def credits_request(self, *, detail: bool = False) -> ProviderRequest:  # noqa: ARG002
         """Say how to ask for the balance; there is no detail to ask for."""
-        return CreditsRequest(
-            f"{self._origin}/api/v2/credits", {"accept": "application/json", "user-agent": self._user_agent}
+        return self._question("credits")
+
+    def task_request(self, task_id: str, *, path: str = "") -> ProviderRequest | None:
+        """Say how to ask about a task. Where nothing is known of it, as a song; of others the feed knows nothing."""
+        part = quoted(task_id)
+        if part is None:
+            return None
+        poll = "cover/status" if path == "cover/generate" else "feed"
+        return self._question(f"{poll}?{_POLLS[poll]}={part}")
+
+    def _question(self, what: str) -> ProviderRequest:
+        return ProviderRequest(
+            f"{self._origin}/api/v2/{what}", {"accept": "application/json", "user-agent": self._user_agent}
         )
 
     def reading(self, answer: Answer) -> Reading:

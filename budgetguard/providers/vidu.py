@@ -9,11 +9,11 @@ from typing import Any, Final, Literal, Self
 from budgetguard._version import __version__
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.model import Balance, Capacity, Package, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
-from budgetguard.ports import Answer, CreditsRequest
-from budgetguard.providers._fields import CREDITS_MAX, count, identifier, objects, sentence, text, whole
+from budgetguard.ports import Answer, ProviderRequest
+from budgetguard.providers._fields import CREDITS_MAX, count, identifier, objects, quoted, sentence, text, whole
 from budgetguard.providers._price_file import Prices
 from budgetguard.providers._settings import api_key, lease, limit, origin, slots
-from budgetguard.providers._vidu_answers import observe, verdict
+from budgetguard.providers._vidu_answers import missing, observe, verdict
 from budgetguard.providers._vidu_prices import ViduPrices
 
 __all__ = ["Vidu"]
@@ -168,12 +168,27 @@ class Vidu:
         """Read which tasks run and which have ended. What cannot be read was not seen."""
         return observe(route, answer)
 
-    def credits_request(self, *, detail: bool = False) -> CreditsRequest:
+    def missing(self, route: Route, answer: Answer) -> bool:  # noqa: ARG002
+        """Tell whether an answer says that there is no such task."""
+        return missing(answer)
+
+    def credits_request(self, *, detail: bool = False) -> ProviderRequest:
         """Say how to ask for the balance; with *detail*, for packages and their validity too."""
         # Documented as required and as false by default; clients leave it out, or send it in the query.
         query = "?show_detail=true" if detail else ""
-        return CreditsRequest(
-            f"{self._origin}{_ROOT}/credits{query}",
+        return self._question(f"credits{query}")
+
+    def task_request(self, task_id: str, *, path: str = "") -> ProviderRequest | None:
+        """Say how to ask about a task; films are asked for where they were started."""
+        part = quoted(task_id)
+        if part is None:
+            return None
+        film = tuple(path.split("/")) in _SOLUTIONS
+        return self._question(f"{path}/{part}" if film else f"tasks/{part}/creations")
+
+    def _question(self, what: str) -> ProviderRequest:
+        return ProviderRequest(
+            f"{self._origin}{_ROOT}/{what}",
             {
                 "accept": "application/json",
                 "content-type": "application/json",

@@ -92,9 +92,9 @@ PUBLIC: dict[str, set[str]] = {
     "budgetguard.ports": {
         "Answer",
         "AsyncStore",
-        "CreditsRequest",
         "Loaded",
         "Provider",
+        "ProviderRequest",
         "Put",
         "Store",
         "Transacted",

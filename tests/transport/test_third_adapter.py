@@ -19,7 +19,7 @@ import pytest
 from budgetguard.errors import InsufficientCredits, InsufficientSlots, QueueTimeout, ReadingError, UnknownPrice
 from budgetguard.events import Admitted, Event, Settled, TaskEnded
 from budgetguard.model import Capacity, Outcome, Quote, Reading, Route, RouteKind, TaskSeen, TaskState, Verdict
-from budgetguard.ports import Answer, CreditsRequest
+from budgetguard.ports import Answer, ProviderRequest
 from tests.support.scene import until
 from tests.support.vidu import quick
 from tests.support.ways import Way
@@ -97,8 +97,14 @@ class Prontopix:
         jobs = body["data"] if route.kind is RouteKind.LIST else [body["data"]]
         return [TaskSeen(job["job"], STATES[job["state"]], job.get("cents")) for job in jobs]
 
-    def credits_request(self, *, detail: bool = False) -> CreditsRequest:
-        return CreditsRequest(f"{self.origins[0]}/wallet")
+    def missing(self, route: Route, answer: Answer) -> bool:
+        return isinstance(answer.body, dict) and answer.body.get("error") == "no_such_job"
+
+    def credits_request(self, *, detail: bool = False) -> ProviderRequest:
+        return ProviderRequest(f"{self.origins[0]}/wallet")
+
+    def task_request(self, task_id: str, *, path: str = "") -> ProviderRequest | None:
+        return ProviderRequest(f"{self.origins[0]}/pictures/{task_id}") if task_id.isalnum() else None
 
     def reading(self, answer: Answer) -> Reading:
         try:
