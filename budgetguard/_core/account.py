@@ -34,8 +34,10 @@ class Hold:
     """
 
     __slots__ = (
+        "__weakref__",
         "claim",
         "deadline",
+        "elsewhere",
         "id",
         "joined",
         "mark",
@@ -47,11 +49,19 @@ class Hold:
         "resendable",
         "sent",
         "started",
+        "tags",
         "ticket",
     )
 
     def __init__(
-        self, id: str, quote: Quote, *, priority: int = 0, deadline: float | None = None, resendable: bool = True
+        self,
+        id: str,
+        quote: Quote,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+        resendable: bool = True,
+        tags: tuple[str, ...] = (),
     ) -> None:
         self.id = id
         self.quote = quote
@@ -60,6 +70,8 @@ class Hold:
         """Seconds from the start within which it must be sent."""
         self.resendable = resendable
         """Whether it can be sent again after a refusal."""
+        self.tags = tags
+        """The caller's own words for it."""
         self.number: int | None = None
         """Its place among those who came; kept when it goes back into the line."""
         self.record: Record | None = None
@@ -73,6 +85,8 @@ class Hold:
         self.refused_on: View | None = None
         """What was known when the provider refused it for want of credits."""
         self.sent = False
+        self.elsewhere = False
+        """Whether it was found to be ended by its token, perhaps in another process."""
         self.started: int | None = None
         """When the flow first looked at the store's clock."""
 
@@ -89,6 +103,8 @@ class Account:
 
     __slots__ = (
         "__weakref__",
+        "_heard",
+        "_looks",
         "_numbers",
         "books",
         "ended",
@@ -145,8 +161,11 @@ class Account:
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)
+        """The latest look."""
+        self._looks = self._heard = 0
         self.forgotten = False
-        """Whether the store has forgotten what this process remembers: it was emptied, or set back."""
+        """Whether the store has forgotten what this process remembers, and nobody has begun anew yet. It was emptied, or
+        set back to older data."""
         self.why = ""
         """What went wrong with the last reading that failed here."""
         self.stale = False
@@ -185,25 +204,46 @@ class Account:
 
     def transact(self, transaction: Transaction) -> Flow[Transacted]:
         """Apply a transaction and remember what the counters were then."""
+        transaction.add[c.SERIAL] = 1
+        number = self._number_look()
         done = yield from Transact(self.name, transaction)
-        self.look(done.counters, done.now)
+        self._look(number, View(done.counters, done.now), changed=done.applied)
         return done
 
     def load(self) -> Flow[View]:
         """Look at the counters."""
-        loaded = yield from Load(self.name)
-        self.look(loaded.counters, loaded.now)
-        return View(loaded.counters, loaded.now)
+        _, view = yield from self.find()
+        return view
 
-    def look(self, counters: dict[str, int], now: int) -> None:
-        """Remember the latest look. Answers may overtake each other, so the books say which is later, not the order."""
-        new, old = View(counters, now), self.view
-        if old[c.LIFE] and new[c.LIFE] != old[c.LIFE] and (new[c.LIFE] or now > old.now):
-            # An account that was marked once and shows no life may be an overtaken look from before that.
-            self.forgotten = self.forgotten or new[c.LIFE] > 0 or old[c.GENERATION] > 1
-        elif (new[c.GENERATION], new[c.MARK], now) < (old[c.GENERATION], old[c.MARK], old.now):
+    def find(self, *keys: str, due: bool = False) -> Flow[tuple[dict[str, bytes], View]]:
+        """Look at the counters, at some records, and with *due* at those whose lease has ended."""
+        number = self._number_look()
+        loaded = yield from Load(self.name, keys, due=due)
+        view = View(loaded.counters, loaded.now)
+        self._look(number, view)
+        return loaded.records, view
+
+    def _number_look(self) -> int:
+        self._looks += 1
+        return self._looks
+
+    def _look(self, number: int, new: View, *, changed: bool = False) -> None:
+        """Remember a look, if it is the latest; *number* says when it was sent.
+
+        Answers may overtake each other, so what was sent before the latest look was heard is put in order by the
+        serial. What was sent after it must show a later state (at least by one, if it *changed* something), or the store
+        has forgotten.
+        """
+        old = self.view
+        if number > self._heard:
+            if new[c.SERIAL] < old[c.SERIAL] + changed or (old[c.LIFE] and new[c.LIFE] != old[c.LIFE]):
+                # Another process may have noticed first, and begun a new life.
+                self.forgotten = not new[c.LIFE] > old[c.LIFE] or new[c.HELD_BACK] != new[c.LIFE]
+                self.seen.clear()
+        elif (old[c.LIFE] and new[c.LIFE] != old[c.LIFE]) or (new[c.SERIAL], new.now) < (old[c.SERIAL], old.now):
             return
         self.view = new
+        self._heard = self._looks
         self.stale = False
 
     def jitter(self, seed: str) -> float:

@@ -15,13 +15,15 @@ from budgetguard._core.records import Stage
 from budgetguard._core.refreshing import look_again, pause_while, remaining
 from budgetguard._core.search import Search, can_ever_fit, freshen, recheck_credits, refuse_credits, too_late
 from budgetguard._core.steps import Flow, Tell, Wait, Wake
-from budgetguard.errors import QueueFull, Refused
+from budgetguard.errors import QueueFull, QueueTimeout, Refused
 from budgetguard.events import Admitted, LowBalance, Paused, Queued, RefusedCall
 
-__all__ = ["admit", "leave"]
+__all__ = ["admit", "admit_now", "leave"]
 
 _TURN, _TURN_MAX = 0.002, 0.02
 """Seconds a process holds back for each call it has under way, and at most, while others wait for the same slots."""
+_LOOKS_NOW = 3
+"""How often a call that does not wait looks at a newer balance."""
 
 
 def admit(account: Account, hold: Hold) -> Flow[None]:
@@ -44,13 +46,49 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
                 break
             hold.id += "+"  # what its lease left stands under the old one
     except Refused as refused:
-        if account.listening:
-            now = account.view.now / MICROS
-            yield from Tell(
-                RefusedCall(account.name, now, hold.id, hold.quote.credits, type(refused).__name__, str(refused))
-            )
+        yield from _tell_refused(account, hold, refused)
         raise
     yield from _tell_admitted(account, hold)
+
+
+def admit_now(account: Account, hold: Hold) -> Flow[bool]:
+    """Get a call its credits and slots without waiting; ``False`` if only time could help.
+
+    A reading that is too old is refreshed first. That is one question to the provider, or two where the first answer
+    took so long that nobody can be refused by it. What somebody else is asking for is not waited for.
+
+    Raises:
+        Refused: If waiting would not help either.
+    """
+    hold.deadline = 0.0
+    try:
+        for _ in range(_LOOKS_NOW):
+            known, hold.started = account.view[c.READ_AT], None
+            try:
+                return (yield from _admit_now(account, hold))
+            except QueueTimeout:
+                if account.view[c.READ_AT] == known:
+                    return False
+        return False
+    except Refused as refused:
+        yield from _tell_refused(account, hold, refused)
+        raise
+
+
+def _admit_now(account: Account, hold: Hold) -> Flow[bool]:
+    line = account.line(hold.quote.pool)
+    if hold.quote.slots and len(line):
+        return False
+    if not (yield from _take(account, hold, Stage.RESERVED)):
+        return False
+    yield from _begin_anew(account)
+    if account.view[c.PAUSE] > account.view.now and hold.record is not None:
+        yield from account.transact(account.books.release(hold.record))
+        hold.record = None
+        return False
+    account.live[hold.id] = None
+    yield from _tell_admitted(account, hold)
+    return True
 
 
 def leave(account: Account, hold: Hold) -> Flow[None]:
@@ -105,7 +143,11 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         place, now = line.place(ticket), account.view.now / MICROS
         quote = hold.quote
         why = reason if paid else "credits"
-        yield from Tell(Queued(account.name, now, hold.id, quote.credits, quote.slots, quote.pool, why, place))
+        yield from Tell(
+            Queued(
+                account.name, now, hold.id, quote.credits, quote.slots, quote.pool, why, place, tags=hold.tags
+            )
+        )
     renewed = account.view.now
     while True:
         if line.head is ticket:
@@ -242,15 +284,18 @@ def _begin_anew(account: Account) -> Flow[None]:
     """
     while account.forgotten:
         view = account.view
-        if view[c.LIFE] and view[c.HELD_BACK] == view[c.LIFE]:
-            break
         until = view.now + micros(account.policy.lease)
         done = yield from account.transact(account.books.begin_anew(view, until))
         if done.applied:
+            account.forgotten = False
             if account.listening:
                 yield from Tell(Paused(account.name, done.now / MICROS, account.policy.lease, "store_forgot"))
-            break
-    account.forgotten = False
+
+
+def _tell_refused(account: Account, hold: Hold, refused: Refused) -> Flow[None]:
+    if account.listening:
+        now, name, text = account.view.now / MICROS, type(refused).__name__, str(refused)
+        yield from Tell(RefusedCall(account.name, now, hold.id, hold.quote.credits, name, text, tags=hold.tags))
 
 
 def _tell_admitted(account: Account, hold: Hold) -> Flow[None]:
@@ -262,7 +307,18 @@ def _tell_admitted(account: Account, hold: Hold) -> Flow[None]:
     waited = (view.now - (view.now if hold.started is None else hold.started)) / MICROS
     slots = view[account.books.pool(quote.pool).slots]
     yield from Tell(
-        Admitted(account.name, now, hold.id, quote.credits, quote.slots, quote.pool, waited, view[c.CREDITS], slots)
+        Admitted(
+            account.name,
+            now,
+            hold.id,
+            quote.credits,
+            quote.slots,
+            quote.pool,
+            waited,
+            view[c.CREDITS],
+            slots,
+            tags=hold.tags,
+        )
     )
     if crossed is not None:
         yield from Tell(LowBalance(account.name, now, crossed, view[c.CREDITS]))

@@ -28,7 +28,9 @@ __all__ = [
     "PAUSE",
     "READ_AT",
     "RING",
+    "SERIAL",
     "SLACK",
+    "TAGS",
     "UNLIMITED",
     "WAITING",
     "Pool",
@@ -43,12 +45,16 @@ MICROS = 1_000_000
 UNLIMITED = 10**12
 """Slots of a pool without a limit."""
 RING = 16
-"""Buckets of tagged credits. Two are in use, more only where the balance lags."""
+"""Buckets of tagged credits. Few are in use, more only where the balance lags."""
+TAGS = 4
+"""Buckets of tagged slots: readings that failed in a row, or whose asker died, before a mark is used again."""
 
+SERIAL = "serial"
+"""Grows by one with every transaction: says which of two looks is the later one, and whether the store was set back."""
 GENERATION = "gen"
-"""Grows with each mark that follows an installed reading."""
+"""Grows with each mark, until `TAGS` of them have led to no reading."""
 MARK = "mark"
-"""The mark of the reading installed last. The generation is this, or one more while a reading is under way."""
+"""The mark of the reading installed last. The generation is this, or more: by one for each reading asked for since."""
 CREDITS = "credits"
 """Free credits: the balance, less what is open, less what is tagged and may not be inside it."""
 BALANCE = "balance"
@@ -78,7 +84,7 @@ BACKOFF = "retry_at"
 PAUSE = "pause"
 """No call is sent before this."""
 LIFE = "life"
-"""When the account was first marked: the name of its life. Another one means that the store has forgotten it since."""
+"""When the account was first marked: the name of its life. Another one means that the store has forgotten since."""
 HELD_BACK = "held"
 """The life for which everybody was held back, after the one before was forgotten."""
 CAREFUL = "careful"
@@ -98,7 +104,7 @@ def closed_at(generation: int) -> str:
 class Pool:
     """The counters of one limit on concurrency."""
 
-    __slots__ = ("base", "doubts", "limit", "open", "own", "quiet", "running", "slots", "tags")
+    __slots__ = ("_doubts", "_tags", "base", "limit", "open", "own", "quiet", "running", "slots")
 
     def __init__(self, name: str) -> None:
         suffix = f":{name}" if name else ""
@@ -113,12 +119,18 @@ class Pool:
         """Slots of our own accepted tasks, not seen to have ended."""
         self.own = f"own{suffix}"
         """1 where free slots are the limit less our own calls, whatever a reading says is running."""
-        self.tags = (f"s0{suffix}", f"s1{suffix}")
-        """Slots accepted under an even and under an odd generation, not dissolved in a reading yet."""
+        self._tags = tuple(f"s{bucket}{suffix}" for bucket in range(TAGS))
+        self._doubts = tuple(f"d{bucket}{suffix}" for bucket in range(TAGS))
         self.quiet = f"quiet{suffix}"
         """Less than 0 by as many heads of lines as wait for a slot, in all processes."""
-        self.doubts = (f"d0{suffix}", f"d1{suffix}")
-        """Slots that may be free although they are counted as taken, by the generation in which the doubt arose."""
+
+    def tags(self, generation: int) -> str:
+        """Name the slots accepted under a generation and not dissolved in a reading yet."""
+        return self._tags[generation % TAGS]
+
+    def doubts(self, generation: int) -> str:
+        """Name the slots that may be free although they are counted as taken, since a generation."""
+        return self._doubts[generation % TAGS]
 
 
 class View:
@@ -132,6 +144,11 @@ class View:
 
     def __getitem__(self, name: str) -> int:
         return self.counters.get(name, 0)
+
+    @property
+    def on_top(self) -> range:
+        """The generations whose tagged calls are counted on top of the installed reading."""
+        return range(self[MARK], self[GENERATION] + 1)
 
     @property
     def has_reading(self) -> bool:
@@ -156,7 +173,7 @@ class View:
 
     def doubt(self, pool: Pool) -> int:
         """Slots that a new reading may show to be free."""
-        return 0 if self[pool.own] else self[pool.doubts[0]] + self[pool.doubts[1]]
+        return 0 if self[pool.own] else sum(self[pool.doubts(bucket)] for bucket in range(TAGS))
 
 
 def pool_names(view: View) -> list[str]:

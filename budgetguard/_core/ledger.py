@@ -20,11 +20,12 @@ safe side, every reading wipes it out, and no two clocks are compared.
 The free amounts are counters that only ever move by additions with a floor, so admissions never conflict. What depends
 on a generation (accept, finish, install) expects it, and is worked out again when it moved.
 
-Two buckets are enough. A new mark is made only if the last one led to a reading; if it did not, it is used again, which
-is safe, as every reading asked for after mark *m* is a reading of *m*. So the generation is the installed mark or one
-more, tags take one of two values, and even and odd name the buckets. Where the balance lags behind by up to ``lag``, a
-bucket of credits is dissolved only when the mark that closed it lies at least that long before the ask; there may then
-be up to ``RING`` of them, opened no more often than ``lag / 8``.
+A few buckets are enough. A reading that is installed under *m* dissolves the tags below *m*, so the tags in use lie
+between the installed mark and the generation: one more for each reading that was asked for since and never came.
+After ``TAGS - 1`` of these in a row the last mark is used again, which is safe, as every reading asked for after mark
+*m* is a reading of *m*. So tags take one of ``TAGS`` values, and the remainder names the bucket. Where the balance
+lags behind by up to ``lag``, a bucket of credits is dissolved only when the mark that closed it lies at least that
+long before the ask; there may then be up to ``RING`` of them, opened no more often than ``lag / 8``.
 
 Doubt
 -----
@@ -127,9 +128,10 @@ class Books(Readings):
         )
 
     def renew(self, record: Record) -> Transaction:
-        """Begin the lease of an open call anew."""
+        """Begin the lease of a call anew."""
         text = record.dumps()
-        return Transaction(drop={record.key: text}, put={record.key: Put(text, self.lease)})
+        lease = record.task_lease if record.stage is Stage.ACCEPTED else self.lease
+        return Transaction(drop={record.key: text}, put={record.key: Put(text, lease)})
 
     def release(self, record: Record) -> Transaction:
         """Give an open call back whole: it was not sent, or the provider did not take it."""
@@ -181,7 +183,7 @@ class Books(Readings):
                 add=add,
                 expect={name: view[name] for name in _GENERATIONS},
                 drop={} if before is None else {before.key: before.dumps()},
-                put={after.key: Put(after.dumps(), record.task_lease)},
+                put=after.puts(record.task_lease),
                 wake=read_since or add.get(c.CREDITS, 0) > 0,
             ),
             after,
@@ -193,13 +195,13 @@ class Books(Readings):
         if not self.at_completion:
             add[c.CREDITS_DOUBT] = charge
         if record.slots and not view[pool.own]:
-            add[pool.doubts[view[c.GENERATION] & 1]] = record.slots
+            add[pool.doubts(view[c.GENERATION])] = record.slots
 
     def _accept_slots(
         self, add: dict[str, int], view: View, record: Record, *, late: bool, lost: Record | None
     ) -> None:
         pool, slots = self.pool(record.pool), record.slots
-        tags = pool.tags[view[c.GENERATION] & 1]
+        tags = pool.tags(view[c.GENERATION])
         add[tags] = slots
         if not late:
             add[pool.open] = -slots
@@ -208,7 +210,7 @@ class Books(Readings):
             add[pool.slots] = -slots
             add[pool.running] = slots
         elif lost.tag >= view[c.MARK]:
-            old = pool.tags[lost.tag & 1]
+            old = pool.tags(lost.tag)
             add[old] = add.get(old, 0) - slots
         elif not view[pool.own]:
             add[pool.slots] = -slots
@@ -241,6 +243,8 @@ class Books(Readings):
         """
         if record.in_line:
             return self.release(record)
+        if record.stage is Stage.MOVED:
+            return Transaction(drop=record.drops())
         if record.stage is not Stage.RESERVED:
             return self.finish(view, record, seen_under=None, expired=True)
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
@@ -254,7 +258,7 @@ class Books(Readings):
         if record.slots:
             add[pool.open] = -record.slots
             add[pool.running] = record.slots
-            add[pool.tags[generation & 1]] = record.slots
+            add[pool.tags(generation)] = record.slots
         self._doubt(add, view, record, record.credits)
         if record.slots or self.at_completion:
             lost = record.moved(Stage.LOST, tag=generation, credits_tag=bucket)
@@ -276,11 +280,12 @@ class Books(Readings):
         failed: bool = False,
         charge: int | None = None,
         expired: bool = False,
+        by_token: bool = False,
     ) -> Transaction:
         """End an accepted call: its task was seen to end, or its lease did (*expired*).
 
         *seen_under* is the mark that was installed when a poll was sent that showed the task running, the latest such.
-        *charge* is what the answer says the task cost.
+        *charge* is what the answer says the task cost. *by_token*: whoever holds the permit is to find that out.
         """
         pool = self.pool(record.pool)
         add: dict[str, int] = {}
@@ -291,7 +296,8 @@ class Books(Readings):
         return Transaction(
             add=add,
             expect={name: view[name] for name in _GENERATIONS},
-            drop={record.key: record.dumps()},
+            put=Record(record.id, Stage.MOVED, 0, 0).puts(record.task_lease) if by_token else {},
+            drop=record.drops(),
             wake=True,
         )
 
@@ -299,9 +305,9 @@ class Books(Readings):
         self, add: dict[str, int], view: View, record: Record, pool: Pool, *, seen: bool, expired: bool
     ) -> None:
         generation, mark, slots = view[c.GENERATION], view[c.MARK], record.slots
-        doubt = pool.doubts[generation & 1]
+        doubt = pool.doubts(generation)
         add[pool.running] = -slots
-        tag = pool.tags[record.tag & 1]
+        tag = pool.tags(record.tag)
         if view[pool.own]:
             add[pool.slots] = slots
             if record.tag >= mark:
@@ -351,16 +357,14 @@ class Books(Readings):
         return Transaction(add={c.PAUSE: until - view[c.PAUSE]}, expect={c.PAUSE: view[c.PAUSE]})
 
     def begin_anew(self, view: View, until: int) -> Transaction:
-        """After the store forgot the account, send nothing before *until*, and nothing on what it remembers."""
-        life = view[c.LIFE]
+        """After the store forgot the account, send nothing before *until*, and nothing on what it remembers.
+
+        A new life begins, so that whoever has not noticed yet does, and no reading of the old one is installed.
+        """
         return Transaction(
-            add={
-                c.PAUSE: max(0, until - view[c.PAUSE]),
-                c.READ_AT: -view[c.READ_AT],
-                c.HELD_BACK: life - view[c.HELD_BACK],
-            },
+            add={c.PAUSE: max(0, until - view[c.PAUSE]), c.READ_AT: -view[c.READ_AT]},
             expect={name: view[name] for name in (c.PAUSE, c.READ_AT, c.LIFE, c.HELD_BACK)},
-            stamp=() if life else (c.LIFE, c.HELD_BACK),
+            stamp=(c.LIFE, c.HELD_BACK),
         )
 
     def distrust(self, view: View) -> Transaction:

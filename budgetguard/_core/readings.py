@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from budgetguard._core import counters as c
-from budgetguard._core.counters import MICROS, RING, UNLIMITED, Pool, View, closed_at, tagged
+from budgetguard._core.counters import MICROS, RING, TAGS, UNLIMITED, Pool, View, closed_at, tagged
 from budgetguard.model import Reading
 from budgetguard.ports import Transaction
 
@@ -19,6 +19,8 @@ class Claim:
     until: int
     mark: int
     asked_at: int
+    life: int = 0
+    """The life of the account in which it was made; 0 if it is the first mark, which begins one."""
 
 
 class Readings:
@@ -73,15 +75,16 @@ class Readings:
         """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         add: dict[str, int] = {}
-        if generation <= view[c.MARK]:
-            add[c.GENERATION] = view[c.MARK] + 1 - generation
+        if generation - view[c.MARK] < TAGS - 1:
+            add[c.GENERATION] = 1
         stamp: tuple[str, ...] = (c.ASKED_AT,)
         opened = view[closed_at(bucket)]
         crowded = bucket - view[c.CREDITS_BASE] >= RING - 2
         if (add if not self.lag else view.now - opened >= self.lag // 8) and not crowded:
             add[c.CREDITS_GENERATION] = 1
             stamp = (c.ASKED_AT, closed_at(bucket + 1))
-        claim = Claim(view.now + int(seconds * MICROS) + salt, generation + add.get(c.GENERATION, 0), view.now)
+        until = view.now + int(seconds * MICROS) + salt
+        claim = Claim(until, generation + add.get(c.GENERATION, 0), view.now, view[c.LIFE])
         add[c.CLAIM] = claim.until - view[c.CLAIM]
         expect = {
             c.CLAIM: view[c.CLAIM],
@@ -115,18 +118,19 @@ class Readings:
     def supersedes(self, view: View, claim: Claim) -> bool:
         """Tell whether a reading of this claim may be installed: none of its mark or a later one is.
 
-        A mark above the generation was made before the store forgot the account, and says nothing about it now.
+        A mark of another life, or above the generation, was made before the store forgot the account.
         """
-        return view[c.MARK] < claim.mark <= view[c.GENERATION]
+        same_life = not claim.life or claim.life == view[c.LIFE]
+        return same_life and view[c.MARK] < claim.mark <= view[c.GENERATION]
 
     def install(self, view: View, claim: Claim, reading: Reading) -> Transaction:
         """Put a reading into force."""
         generation, mark = view[c.GENERATION], view[c.MARK]
         add: dict[str, int] = {c.MARK: claim.mark - mark}
-        expect = {c.GENERATION: generation, c.MARK: mark}
+        expect = {c.GENERATION: generation, c.MARK: mark, c.LIFE: view[c.LIFE]}
         self._install_credits(add, expect, view, claim, reading)
         for name in reading.pools:
-            self._install_pool(add, expect, view, reading, name)
+            self._install_pool(add, expect, view, claim, reading, name)
         for name, value in ((c.FAILURES, 0), (c.BACKOFF, 0), (c.READ_AT, claim.asked_at)):
             add[name] = value - view[name]
             expect[name] = view[name]
@@ -159,38 +163,34 @@ class Readings:
             expect[name] = view[name]
 
     def _install_pool(
-        self, add: dict[str, int], expect: dict[str, int], view: View, reading: Reading, name: str
+        self, add: dict[str, int], expect: dict[str, int], view: View, claim: Claim, reading: Reading, name: str
     ) -> None:
         pool, capacity = self.pool(name), reading.pools[name]
         limit = UNLIMITED if capacity.limit is None else capacity.limit
-        now, before = pool.tags[view[c.GENERATION] & 1], pool.tags[1 - (view[c.GENERATION] & 1)]
-        old_doubt = pool.doubts[1 - (view[c.GENERATION] & 1)]
-        new_doubt = pool.doubts[view[c.GENERATION] & 1]
-        own = self.owns(view, reading, name)
+        inside, on_top = range(view[c.MARK], claim.mark), range(claim.mark, view[c.GENERATION] + 1)
+        own = self.owns(view, claim, reading, name)
         base = limit if capacity.running is None else limit - capacity.running
-        on_top = view[pool.open] + view[now]
-        slots = limit - view[pool.open] - view[pool.running] if own else base - on_top
+        taken = view[pool.running] if own else sum(view[pool.tags(generation)] for generation in on_top)
+        slots = (limit if own else base) - view[pool.open] - taken
         if own != bool(view[pool.own]):
             # Under another rule free slots depend on other counters, so none of them may move meanwhile.
-            for counter in (pool.running, now, pool.open, pool.slots):
+            for counter in (pool.running, pool.open, pool.slots, *map(pool.tags, on_top)):
                 expect[counter] = view[counter]
-        for counter, value in (
-            (pool.limit, limit),
-            (pool.base, base),
-            (pool.own, int(own)),
-            (before, 0),
-            (old_doubt, 0),
-        ):
+        values = {pool.limit: limit, pool.base: base, pool.own: int(own)}
+        for generation in inside:
+            values[pool.tags(generation)] = values[pool.doubts(generation)] = 0
+        for counter, value in values.items():
             add[counter] = value - view[counter]
             expect[counter] = view[counter]
         add[pool.slots] = slots - view[pool.slots]
         if not own:
-            add[new_doubt] = view[now]
+            for generation in on_top:
+                add[pool.doubts(generation)] = view[pool.tags(generation)]
         if self.exclusive and not own and capacity.running is not None and not view[c.CAREFUL]:
             add[c.CAREFUL] = 1
             expect[c.CAREFUL] = 0
 
-    def owns(self, view: View, reading: Reading, name: str) -> bool:
+    def owns(self, view: View, claim: Claim, reading: Reading, name: str) -> bool:
         """Tell whether a pool's free slots are its limit less our own calls."""
         capacity, pool = reading.pools[name], self.pool(name)
         if capacity.running is None or not self.reports_slots:
@@ -199,5 +199,5 @@ class Readings:
             return False
         # More runs than we own: a stranger. Open calls may be inside the reading, and tasks seen to end since the mark
         # too.
-        since_mark = view[pool.doubts[view[c.GENERATION] & 1]]
+        since_mark = sum(view[pool.doubts(generation)] for generation in range(claim.mark, view[c.GENERATION] + 1))
         return capacity.running <= view[pool.open] + view[pool.running] + since_mark

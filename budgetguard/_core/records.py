@@ -3,6 +3,10 @@
 A record is one short line of text, the same in every store: its fields, in order. The
 key of an open call is ``r:<reservation>``, of an accepted one ``t:<task>``. A record that changes state is dropped and
 put anew, and dropping names the old text, so of two that try to end the same call only one succeeds.
+
+A permit can be ended by its token, which names its reservation only. So where its task took over, a second record
+``p:<reservation>`` tells which task that is; both come and go in the same transactions. The same key, without a task,
+tells whoever held the permit that it was ended by its token; that one goes when its own lease ends.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ from __future__ import annotations
 import enum
 
 from budgetguard.errors import StoreError
+from budgetguard.ports import Put
 
-__all__ = ["Record", "Stage", "call_key", "clean", "task_key"]
+__all__ = ["PORTABLE", "Record", "Stage", "call_key", "clean", "place_key", "task_key"]
 
 _SEPARATOR = "\x1f"
+PORTABLE = "~"
+"""What the ids of those reservations begin with that can be ended by a token."""
 
 
 class Stage(enum.StrEnum):
@@ -29,6 +36,8 @@ class Stage(enum.StrEnum):
     """The provider took it; its task runs."""
     LOST = "l"
     """Nobody knows whether the provider took it; its slot is kept as if its task ran."""
+    MOVED = "m"
+    """No call, and holds nothing: tells where a permit went."""
 
 
 class Record:
@@ -69,12 +78,35 @@ class Record:
         """Where the store keeps it."""
         if self.stage is Stage.ACCEPTED or self.stage is Stage.LOST:
             return task_key(self.task_id or self.id)
-        return call_key(self.id)
+        return place_key(self.id) if self.stage is Stage.MOVED else call_key(self.id)
 
     @property
     def in_line(self) -> bool:
         """Whether it holds credits only, and certainly was not sent."""
         return self.stage is Stage.WAITING or self.stage is Stage.HEAD
+
+    @property
+    def place(self) -> Record | None:
+        """The second record of a permit whose task took over; of anything else ``None``."""
+        if self.stage is Stage.ACCEPTED and self.task_id and self.id.startswith(PORTABLE):
+            return Record(self.id, Stage.MOVED, 0, 0, task_id=self.task_id)
+        return None
+
+    def puts(self, lease: float | None) -> dict[str, Put]:
+        """List what to write down for it."""
+        puts = {self.key: Put(self.dumps(), lease)}
+        place = self.place
+        if place is not None:
+            puts[place.key] = Put(place.dumps())
+        return puts
+
+    def drops(self) -> dict[str, bytes]:
+        """List what to drop with it."""
+        drops = {self.key: self.dumps()}
+        place = self.place
+        if place is not None:
+            drops[place.key] = place.dumps()
+        return drops
 
     def dumps(self) -> bytes:
         """Write it down."""
@@ -139,6 +171,11 @@ def call_key(reservation: str) -> str:
 def task_key(task_id: str) -> str:
     """Name the record of an accepted call."""
     return f"t:{clean(task_id)}"
+
+
+def place_key(reservation: str) -> str:
+    """Name the record that tells where a permit went."""
+    return f"p:{reservation}"
 
 
 def clean(task_id: str) -> str:

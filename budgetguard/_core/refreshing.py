@@ -16,7 +16,7 @@ from budgetguard._core.counters import MICROS, View, micros
 from budgetguard._core.line import Ticket
 from budgetguard._core.readings import Claim
 from budgetguard._core.records import Record, Stage
-from budgetguard._core.steps import Fetch, Flow, Load, Tell, Wait
+from budgetguard._core.steps import Fetch, Flow, Tell, Wait
 from budgetguard.errors import StoreError
 from budgetguard.events import Expired, LowBalance, Refreshed, RefreshFailed, StrangerSeen
 from budgetguard.model import Reading
@@ -145,14 +145,13 @@ def adopt(account: Account, hold: Hold, reading: Reading | None) -> Flow[None]:
 
 def expire_due(account: Account) -> Flow[None]:
     """End the leases whose time has come."""
-    loaded = yield from Load(account.name, due=True)
-    account.look(loaded.counters, loaded.now)
-    for text in loaded.records.values():
+    records, found = yield from account.find(due=True)
+    for text in records.values():
         try:
             record = Record.loads(text)
         except StoreError:
             continue  # a newer version's, perhaps: one that cannot be read must not stop the others
-        view = View(loaded.counters, loaded.now)
+        view = found
         while True:
             done = yield from account.transact(account.books.expire(view, record))
             if done.applied:
@@ -177,7 +176,7 @@ def _claim(account: Account, hold: Hold) -> Flow[Claim | None]:
     hold.claim = claim
     done = yield from account.transact(transaction)
     if done.applied and done.now + micros(seconds) <= claim.until:
-        hold.claim = claim = replace(claim, asked_at=done.now)
+        hold.claim = claim = replace(claim, asked_at=done.now, life=done.counters.get(c.LIFE, 0))
         return claim
     if done.applied:
         # The process slept between the look and this, and the claim would not last for an answer.
@@ -214,7 +213,7 @@ def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
 
 
 def _tell_expired(account: Account, record: Record, now: int) -> Flow[None]:
-    if account.listening:
+    if account.listening and record.stage is not Stage.MOVED:
         what = "call" if record.in_line or record.stage is Stage.RESERVED else "task"
         yield from Tell(
             Expired(account.name, now / MICROS, record.id, what, record.task_id or None, record.credits, record.slots)

@@ -12,7 +12,7 @@ from budgetguard._core.admission import admit, leave
 from budgetguard._core.counters import MICROS, View, micros
 from budgetguard._core.records import Record, Stage, clean, task_key
 from budgetguard._core.refreshing import adopt
-from budgetguard._core.steps import Flow, Load, Send, Tell
+from budgetguard._core.steps import Flow, Send, Tell
 from budgetguard.events import (
     OutcomeUnknown,
     Overspent,
@@ -59,7 +59,9 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
     if outcome is Outcome.UNKNOWN:
         if account.listening:
             yield from Tell(
-                OutcomeUnknown(account.name, account.view.now / MICROS, hold.id, record.credits, record.slots)
+                OutcomeUnknown(
+                    account.name, account.view.now / MICROS, hold.id, record.credits, record.slots, tags=hold.tags
+                )
             )
         return
     if outcome is Outcome.ACCEPTED:
@@ -86,25 +88,39 @@ def abandon(account: Account, hold: Hold) -> Flow[None]:
     yield from leave(account, hold)
     if hold.claim is not None:
         yield from adopt(account, hold, None)
-    loaded = yield from Load(account.name, (hold.key,))
-    account.look(loaded.counters, loaded.now)
-    text = loaded.records.get(hold.key)
+    records, view = yield from account.find(hold.key)
+    text = records.get(hold.key)
     if text is None:
         return
     record = Record.loads(text)
     if not hold.sent:
         yield from _release(account, hold, record)
     elif account.listening:
-        yield from Tell(OutcomeUnknown(account.name, loaded.now / MICROS, hold.id, record.credits, record.slots))
+        now = view.now / MICROS
+        yield from Tell(
+            OutcomeUnknown(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags)
+        )
 
 
 def renew(account: Account, hold: Hold) -> Flow[bool]:
-    """Begin the lease of a call under way anew; ``False`` if it had ended already."""
+    """Begin the lease of a call under way anew; ``False`` if it had ended already.
+
+    In line its flow does that itself; a task that has an id lives by its own lease.
+    """
     record = hold.record
-    if record is None or record.stage is Stage.ACCEPTED:
-        return False
-    done = yield from account.transact(account.books.renew(record))
-    return done.applied
+    while record is not None and not record.in_line and not (record.stage is Stage.ACCEPTED and record.task_id):
+        done = yield from account.transact(account.books.renew(record))
+        if done.applied:
+            return True
+        record = yield from _found(account, record)
+    return False
+
+
+def _found(account: Account, record: Record) -> Flow[Record | None]:
+    """Find what a record has become, if it still stands: others may have drawn on it, or given something back."""
+    records, _ = yield from account.find(record.key)
+    text = records.get(record.key)
+    return None if text is None or text == record.dumps() else Record.loads(text)
 
 
 def catch_up(account: Account) -> Flow[None]:
@@ -113,22 +129,26 @@ def catch_up(account: Account) -> Flow[None]:
         yield from account.load()
 
 
-def finish(account: Account, task: TaskSeen) -> Flow[bool]:
-    """End a task that was seen to have ended; ``False`` if it is none of ours, or had ended before."""
+def finish(account: Account, task: TaskSeen, *, by_token: bool = False) -> Flow[bool]:
+    """End a task that was seen to have ended; ``False`` if it is none of ours, or had ended before.
+
+    *by_token* leaves word for whoever holds the permit.
+    """
     key = task_key(task.task_id)
-    loaded = yield from Load(account.name, (key,))
-    account.look(loaded.counters, loaded.now)
-    text = loaded.records.get(key)
+    records, view = yield from account.find(key)
+    text = records.get(key)
     if text is None:
-        account.ended[clean(task.task_id)] = task
+        if not by_token:
+            account.ended[clean(task.task_id)] = task
         return False
     record = Record.loads(text)
     seen_under = account.seen.pop(task.task_id, None)
     account.live.pop(record.id, None)
-    view = View(loaded.counters, loaded.now)
     failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
     while True:
-        transaction = account.books.finish(view, record, seen_under=seen_under, failed=failed, charge=task.charge)
+        transaction = account.books.finish(
+            view, record, seen_under=seen_under, failed=failed, charge=task.charge, by_token=by_token
+        )
         done = yield from account.transact(transaction)
         if done.applied:
             break
@@ -145,10 +165,10 @@ def finish(account: Account, task: TaskSeen) -> Flow[bool]:
 
 
 def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> Flow[None]:
-    charge = record.credits if verdict.charge is None else verdict.charge
     task_id, late, lost = clean(verdict.task_id or ""), False, None
     while True:
         view = account.view
+        charge = record.credits if verdict.charge is None else verdict.charge
         # A reading under way may be installed on a look from before this, and would not count the call as doubtful.
         read_since = late or view[c.MARK] != hold.mark or view[c.MARK] < view[c.GENERATION]
         transaction, after = account.books.accept(
@@ -159,18 +179,19 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
             break
         if any(done.counters.get(name, 0) != value for name, value in transaction.expect.items()):
             continue
-        # No generation moved: the lease ended and the record is gone, or the task is known already.
-        remains = task_key(record.id)
-        loaded = yield from Load(account.name, (record.key, remains, after.key))
-        account.look(loaded.counters, loaded.now)
-        late = record.key not in loaded.records
-        lost = Record.loads(loaded.records[remains]) if late and remains in loaded.records else None
-        if after.key in loaded.records and not (late and after.key == remains):
-            task_id = f"{task_id} {hold.id}"
-    hold.record = after
+        # No generation moved: the record was drawn on, or booked before, or the lease ended and it is gone, or the task
+        # is known already.
+        remains, place = task_key(record.id), place_key(record.id)
+        records, _ = yield from account.find(record.key, remains, place, after.key)
+        booked = [found for found in map(Record.loads, records.values()) if found.id == record.id]
+        hold.elsewhere = any(found.key == remains and remains != after.key or found.key == place for found in booked)
+        late = record.key not in records
+@@    hold.record = after
     if account.listening:
         now, reported = done.now / MICROS, verdict.charge is not None
-        yield from Tell(Settled(account.name, now, hold.id, verdict.task_id, record.credits, charge, reported))
+        yield from Tell(
+            Settled(account.name, now, hold.id, verdict.task_id, record.credits, charge, reported, tags=hold.tags)
+        )
     if verdict.charge is not None:
         yield from _compare(account, record, charge, record.credits, hold.quote.source, done.now)
 
@@ -189,7 +210,8 @@ def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
     done = yield from account.transact(account.books.release(record))
     hold.record = None
     if done.applied and account.listening:
-        yield from Tell(Released(account.name, done.now / MICROS, hold.id, record.credits, record.slots))
+        now = done.now / MICROS
+        yield from Tell(Released(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags))
 
 
 def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[None]:

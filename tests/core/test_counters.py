@@ -53,7 +53,7 @@ def test_a_view_without_a_reading_has_no_age() -> None:
 
 def test_where_slots_are_our_own_there_is_no_doubt() -> None:
     pool = Pool("vip")
-    doubtful = {pool.doubts[0]: 2, pool.doubts[1]: 3}
+    doubtful = {pool.doubts(0): 2, pool.doubts(1): 3}
     assert View(doubtful, 0).doubt(pool) == 5
     assert View({**doubtful, pool.own: 1}, 0).doubt(pool) == 0
 

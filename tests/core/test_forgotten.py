@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import pytest
 
+from budgetguard._core import counters as c
 from budgetguard._core.admission import admit
+from budgetguard._core.counters import Pool
 from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import call
 from budgetguard._core.steps import Fetch, Send, Transact
@@ -12,6 +17,8 @@ from budgetguard.events import Paused
 from budgetguard.model import Capacity, Reading
 from budgetguard.ports import Transacted
 from tests.core.hand import NAME, World
+
+POOL = Pool("")
 
 
 def forget(world: World) -> None:
@@ -21,6 +28,17 @@ def forget(world: World) -> None:
     books.records.clear()
     books.due.clear()
     books.seconds.clear()
+
+
+def snapshot(world: World) -> Callable[[], None]:
+    """What a server keeps on its disk; calling it is a restart with that."""
+    books = world.store._accounts[NAME]
+    kept = copy.deepcopy((books.counters, books.records, books.due, books.seconds))
+
+    def restore() -> None:
+        books.counters, books.records, books.due, books.seconds = copy.deepcopy(kept)
+
+    return restore
 
 
 def busy(world: World) -> None:
@@ -53,7 +71,7 @@ def test_a_call_under_way_while_the_store_forgot_is_counted_again_when_it_is_ans
     forget(world)
     world.clock.advance(5)
     hand.finish()
-    assert world.view["s0"] + world.view["s1"] == 1
+    assert sum(world.view[POOL.tags(generation)] for generation in range(c.TAGS)) == 1
     world.credits, world.running = 70, 1
     world.clock.advance(20)
     world.run(admit(account, world.hold(0, 0)))
@@ -73,6 +91,68 @@ def test_a_reading_asked_for_in_a_former_life_is_thrown_away() -> None:
     world.clock.advance(20)
     world.run(admit(world.process(), world.hold(10)))
     assert world.free == (90, 3)
+
+
+def test_after_the_store_was_set_back_everybody_is_held_back_for_a_lease() -> None:
+    world = World()
+    account, other = world.process(), world.process()
+    busy(world)
+    restore = snapshot(world)
+    for process in (account, other):
+        world.clock.advance(20)
+        world.run(call(process, world.hold(1)))
+    restore()
+    world.clock.advance(20)
+    before = world.clock()
+    hands = [world.hand(admit(process, world.hold())) for process in (account, other)]
+    hands[0].finish()
+    assert world.clock() - before == pytest.approx(120, abs=1)
+    hands[1].finish()
+    assert world.clock() - before == pytest.approx(120, abs=1)
+    assert [event.reason for event in world.told(Paused)] == ["store_forgot"]
+
+
+def test_a_store_set_back_within_one_generation_is_noticed_too() -> None:
+    world = World()
+    account = world.process()
+    busy(world)
+    restore = snapshot(world)
+    world.run(admit(account, world.hold(1)))
+    generation = world.view[c.GENERATION]
+    restore()
+    assert world.view[c.GENERATION] == generation
+    before = world.clock()
+    world.hand(admit(account, world.hold())).finish()
+    assert world.clock() - before == pytest.approx(120, abs=1)
+
+
+def test_each_time_a_store_is_set_back_everybody_is_held_back_once() -> None:
+    world = World()
+    account, other = world.process(), world.process()
+    busy(world)
+    restore = snapshot(world)
+    for times in range(1, 4):
+        world.clock.advance(20)
+        world.run(call(account, world.hold(1)))
+        restore()
+        world.clock.advance(20)
+        for process in (account, other, account):
+            world.hand(admit(process, world.hold(0))).finish()
+        assert len(world.told(Paused)) == times
+
+
+def test_a_reading_asked_for_before_the_store_was_set_back_is_thrown_away() -> None:
+    world = World()
+    account, hold = world.process(), world.hold(0, 0)
+    busy(world)
+    restore = snapshot(world)
+    world.clock.advance(20)
+    assert world.run(claim_for_user(account, hold))
+    restore()
+    world.run(adopt(account, hold, Reading(99, {"": Capacity(4, 0)})))
+    world.clock.advance(20)
+    world.hand(admit(world.process(), world.hold(10))).finish()
+    assert world.view[c.BALANCE] == 100
 
 
 def test_a_store_that_remembers_holds_nobody_back() -> None:

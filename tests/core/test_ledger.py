@@ -188,7 +188,7 @@ def test_a_call_that_was_open_at_a_reading_may_be_counted_twice_and_its_acceptan
     assert (story.view.credits_open, story.view[c.CREDITS_DOUBT]) == (0, 0)
 
 
-def test_a_refresh_that_failed_is_asked_again_under_the_same_mark() -> None:
+def test_a_refresh_that_failed_is_asked_again_under_a_new_mark_and_settles_what_came_between() -> None:
     story = play("""
         read 100, 0 of 4 run                100    4     0    0
         mark                                100    4     0    0
@@ -196,9 +196,29 @@ def test_a_refresh_that_failed_is_asked_again_under_the_same_mark() -> None:
         accept a                             70    3    30    0
         20 seconds pass                      70    3    30    0
         mark                                 70    3    30    0
-        install 70, 1 of 4 run               40    2    30    1
+        install 70, 1 of 4 run               70    3     0    0
     """)
-    assert (story.view[c.GENERATION], story.view[c.MARK]) == (2, 2)
+    assert (story.view[c.GENERATION], story.view[c.MARK]) == (3, 3)
+
+
+def test_after_three_refreshes_that_failed_the_last_mark_is_used_again() -> None:
+    story = play("""
+        read 100, 0 of 4 run                100    4     0    0
+        reserve a for 30                     70    3    30    0
+        mark                                 70    3    30    0
+        20 seconds pass                      70    3    30    0
+        mark                                 70    3    30    0
+        20 seconds pass                      70    3    30    0
+        mark                                 70    3    30    0
+        accept a                             70    3    30    0
+        20 seconds pass                      70    3    30    0
+        mark                                 70    3    30    0
+        install 70, 1 of 4 run               40    2    30    1
+        20 seconds pass                      40    2    30    1
+        mark                                 40    2    30    1
+        install 70, 1 of 4 run               70    3     0    0
+    """)
+    assert (story.view[c.GENERATION], story.view[c.MARK]) == (5, 5)
 
 
 def test_of_two_readings_under_one_mark_the_first_is_installed_and_the_second_is_not() -> None:

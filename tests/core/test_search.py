@@ -19,7 +19,7 @@ SEEDS = {
     "a reading dissolves the credits accepted since its mark": 14,
     "a reading dissolves the slots accepted since its mark": 74,
     "the mark is made when the answer comes, not before asking": 14,
-    "an older reading replaces a newer one": 558,
+    "an older reading replaces a newer one": 456,
     "the lag of the balance is ignored": 79,
     "a mark is dated by the last look instead of by the store": 59732,
     "credits charged at completion are taken as charged at once": 27,

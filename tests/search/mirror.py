@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from budgetguard._core import counters as c
-from budgetguard._core.counters import Pool, tagged
+from budgetguard._core.counters import Pool, View, tagged
 from budgetguard._core.records import Record, Stage
 from budgetguard.model import Outcome
 from budgetguard.policy import Policy
@@ -82,8 +82,8 @@ class Mirror:
         self.charges = [call.charge for call in provider.scenario.calls]
         self.trusting = dict.fromkeys(provider.limits, True)
         """Whether all that the reading in force shows to run may be ours."""
-        self._ours_most = dict.fromkeys(provider.limits, 0)
-        """The most that ran of ours at any moment since the last reading was asked for."""
+        self._ours_most: dict[str, dict[int, int]] = {name: {} for name in provider.limits}
+        """The most that ran of ours at any moment since a reading was asked for, by its mark."""
         self.forced = False
         self._credits_grounds = _Grounds(None, own=False, forced=False)
         self._slots_grounds = {name: _Grounds(None, own=False, forced=False) for name in provider.limits}
@@ -112,13 +112,20 @@ class Mirror:
             self.snapshot = snapshot
             for name in self.pools:
                 running = snapshot.reading.pools[name].running
-                self.trusting[name] = running is None or running <= self._ours_most[name]
+                most = self._ours_most[name]
+                self.trusting[name] = running is None or running <= most.get(done.counters[c.MARK], 0)
+                for mark in [mark for mark in most if mark <= done.counters[c.MARK]]:
+                    del most[mark]
         self.counters = done.counters
         claimed = transaction.add.get(c.CLAIM, 0) > 0
         for name, pool in self.pools.items():
-            doubt = pool.doubts[done.counters.get(c.GENERATION, 0) & 1]
-            ours = sum(done.counters.get(counter, 0) for counter in (pool.open, pool.running, doubt))
-            self._ours_most[name] = ours if claimed else max(ours, self._ours_most[name])
+            after = View(done.counters, now)
+            most = self._ours_most[name]
+            if claimed:
+                most.setdefault(after[c.GENERATION], 0)
+            for mark in most:
+                ended = sum(after[pool.doubts(since)] for since in range(mark, after[c.GENERATION] + 1))
+                most[mark] = max(most[mark], after[pool.open] + after[pool.running] + ended)
         self._note_grounds(transaction, put, dropped)
 
     def _lapsed(self, record: Record, kept: set[str]) -> None:
@@ -283,7 +290,7 @@ class Mirror:
             found[f"running {name}"], said[f"running {name}"] = running[name], counters.get(pool.running, 0)
             if self.snapshot is not None:
                 own = bool(counters.get(pool.own, 0))
-                taken = running[name] if own else counters.get(pool.tags[0], 0) + counters.get(pool.tags[1], 0)
+                taken = running[name] if own else sum(counters.get(pool.tags(tag), 0) for tag in range(c.TAGS))
                 found[f"slots {name}"] = counters.get(pool.limit if own else pool.base, 0) - opened[name] - taken
                 said[f"slots {name}"] = counters.get(pool.slots, 0)
         if found != said:

@@ -77,9 +77,9 @@ def _forget_open_credits(
 
 
 def _forget_open_slots(
-    original: Around, self: Readings, add: dict[str, int], expect: Any, view: View, reading: Any, name: str
+    original: Around, self: Readings, add: dict[str, int], expect: Any, view: View, claim: Any, reading: Any, name: str
 ) -> None:
-    original(self, add, expect, view, reading, name)
+    original(self, add, expect, view, claim, reading, name)
     add[self.pool(name).slots] += view[self.pool(name).open]
 
 
@@ -94,12 +94,19 @@ def _dissolve_newest_credits(
 
 
 def _dissolve_newest_slots(
-    original: Around, self: Readings, add: dict[str, int], expect: dict[str, int], view: View, reading: Any, name: str
+    original: Around,
+    self: Readings,
+    add: dict[str, int],
+    expect: dict[str, int],
+    view: View,
+    claim: Any,
+    reading: Any,
+    name: str,
 ) -> None:
-    original(self, add, expect, view, reading, name)
+    original(self, add, expect, view, claim, reading, name)
     pool = self.pool(name)
     if not add[pool.own] + view[pool.own]:
-        newest = pool.tags[view[c.GENERATION] & 1]
+        newest = pool.tags(view[c.GENERATION])
         add[pool.slots] += view[newest]
         add[newest] = -view[newest]
         expect[newest] = view[newest]
@@ -274,8 +281,8 @@ def _last_first(original: Around, self: Ticket, priority: int = 0, number: int =
     original(self, priority, -number)
 
 
-def _owns_always(original: Around, self: Readings, view: View, reading: Any, name: str) -> bool:
-    return True if self.exclusive else bool(original(self, view, reading, name))
+def _owns_always(original: Around, self: Readings, view: View, claim: Any, reading: Any, name: str) -> bool:
+    return True if self.exclusive else bool(original(self, view, claim, reading, name))
 
 
 def _no_doubt(original: Around, *args: Any) -> int:
