@@ -10,6 +10,7 @@ from __future__ import annotations
 from budgetguard._version import __version__
 from budgetguard.errors import (
     BudgetGuardError,
+    CallbackError,
     CreditsUnavailable,
     InsufficientCredits,
     InsufficientSlots,
@@ -31,6 +32,7 @@ __all__ = [
     "AsyncGuard",
     "AsyncGuardTransport",
     "BudgetGuardError",
+    "CallbackError",
     "CreditsUnavailable",
     "Guard",
     "GuardTransport",

@@ -11,7 +11,8 @@
     │   ├── UnknownPrice         nobody knows what it costs
     │   └── CreditsUnavailable   the balance cannot be read, and the policy says not to guess
     ├── ProviderError            the provider answered something we cannot use
-    │   └── ReadingError         ... to a question for the balance; names the field
+    │   ├── ReadingError         ... to a question for the balance; names the field
+    │   └── CallbackError        ... unasked: a callback that is forged, stale or cannot be read
     ├── StoreError               the store failed
     └── SettingError             a setting is wrong (also a ``ValueError``)
 
@@ -21,10 +22,11 @@ No exception ever holds an API key or a request's headers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "BudgetGuardError",
+    "CallbackError",
     "CreditsUnavailable",
     "InsufficientCredits",
     "InsufficientSlots",
@@ -299,6 +301,23 @@ class ReadingError(ProviderError):
 
 def _rebuild_reading(problem: str, field: str) -> ReadingError:
     return ReadingError(problem, field=field)
+
+
+class CallbackError(ProviderError):
+    """A callback cannot be believed or read. The message says why, and repeats nothing of what came. Since 0.1.
+
+    Attributes:
+        kind: ``forged`` (unsigned, or not signed with the key), ``stale`` (its date is too old or lies ahead),
+            ``malformed`` or ``too_large``.
+    """
+
+    def __init__(self, kind: Literal["forged", "stale", "malformed", "too_large"], why: str) -> None:
+        self.kind = kind
+        self.why = why
+        super().__init__(f"The callback was not taken: {why}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.why)
 
 
 class StoreError(BudgetGuardError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -108,6 +109,16 @@ class _Base:
     def _accounts(self, key: str | None) -> list[Account]:
         return self.engine.accounts() if key is None else [self.engine.account(key)]
 
+    def _told(self, key: str | None) -> list[Account]:
+        """List the accounts a task may belong to: a guard that has just begun knows none yet but its own key's."""
+        accounts = self._accounts(key)
+        if key is None:
+            with contextlib.suppress(SettingError):  # it has none
+                own = self.engine.account(self.engine.provider.key_of(self.bearer.headers) or "")
+                if own not in accounts:
+                    accounts.append(own)
+        return accounts
+
     def _one(self, key: str | None) -> Account:
         accounts = self._accounts(key)
         if len(accounts) != 1:
@@ -192,13 +203,14 @@ class Guard(_Base):
             task_id: The provider's id.
             state: How it ended: ``succeeded``, ``failed`` or ``cancelled``.
             charge: Credits it cost, where known.
-            key: The API key it was started with; needed only if this process has not used that key yet.
+            key: The API key it was started with; needed only if it is not the guard's own and this process has not
+                used it yet.
 
         Returns:
             Whether it was a task of ours that had not ended before.
         """
         task = TaskSeen(task_id, _ended(state), charge)
-        return any(self.driver.run(account, finish(account, task)) for account in self._accounts(key))
+        return any(self.driver.run(account, finish(account, task)) for account in self._told(key))
 
     def state(self, key: str | None = None) -> State:
         """Tell what is known of an account now, without asking the provider. Since 0.1.
@@ -296,7 +308,7 @@ class AsyncGuard(_Base):
     ) -> bool:
         """Tell the guard that a task has ended. See `Guard.finished`. Since 0.1."""
         task = TaskSeen(task_id, _ended(state), charge)
-        for account in self._accounts(key):
+        for account in self._told(key):
             if await self.driver.run(account, finish(account, task)):
                 return True
         return False

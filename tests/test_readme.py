@@ -17,8 +17,8 @@ from budgetguard.testing import FakeUdio, FakeVidu
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-STORES = (ROOT / "docs" / "stores.md").read_text("utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README + STORES, flags=re.DOTALL | re.MULTILINE)
+DOCS = "".join(page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md")))
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", README + DOCS, flags=re.DOTALL | re.MULTILINE)
 
 
 class Both:

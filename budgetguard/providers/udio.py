@@ -40,6 +40,8 @@ class UdioPro:
     - Errors: each document has a ``code``, which counts before the HTTP status; 402 is an empty balance.
     - Songs: https://udioapi.pro/docs/v2-feed. A call makes two; it has ended when each is complete or failed, whatever
       the document's ``type`` says meanwhile. Whether failed songs give credits back is not documented.
+    - Callbacks are not read here: they are not signed, and list songs without naming the task they belong to
+      (https://udioapi.pro/docs/generate-callback). Take one as a hint to ask for the feed through a guarded client.
     - Cloudflare turns Python's default User-Agent away (seen by clients), so the request for the balance has its own.
 
     Args:

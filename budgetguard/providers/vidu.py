@@ -14,6 +14,7 @@ from budgetguard.providers._fields import CREDITS_MAX, count, identifier, object
 from budgetguard.providers._price_file import Prices
 from budgetguard.providers._settings import api_key, lease, limit, origin, slots
 from budgetguard.providers._vidu_answers import missing, observe, verdict
+from budgetguard.providers._vidu_callback import verify
 from budgetguard.providers._vidu_prices import ViduPrices
 
 __all__ = ["Vidu"]
@@ -171,6 +172,42 @@ class Vidu:
     def missing(self, route: Route, answer: Answer) -> bool:  # noqa: ARG002
         """Tell whether an answer says that there is no such task."""
         return missing(answer)
+
+    def verify_callback(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        secret: str,
+        now: float,
+        max_age: float = 300.0,
+    ) -> Sequence[TaskSeen]:
+        """Check the signature and the date of a callback, and read what to tell the guard of. Since 0.1.
+
+        Pure: the time is an argument. The comparison takes the same time wherever it fails. Callbacks may come more
+        than once and in any order, so tell the guard of those tasks that have ended and skip the others: a task that
+        has ended ends once. The signature does not cover the body (https://platform.vidu.com/docs/callback-signature),
+        so receive callbacks over https only.
+
+        Args:
+            method: Of the request.
+            url: The ``callback_url``, or its path and query as they came: ``/hook?batch=7``, undecoded.
+            headers: Of the request; names in any case.
+            body: As it came; at most 16 MiB.
+            secret: The API key that created the task.
+            now: The time, in seconds since 1970.
+            max_age: How old a callback may be, in seconds; ahead of *now* it may be a minute. Vidu states no bound.
+
+        Returns:
+            The task, running or ended; nothing for a state that is not known here.
+
+        Raises:
+            CallbackError: If it is forged, stale, too large or cannot be read.
+            SettingError: If there is no secret, or *max_age* cannot work.
+        """
+        return verify(method, url, headers, body, secret=secret, now=now, max_age=max_age)
 
     def credits_request(self, *, detail: bool = False) -> ProviderRequest:
         """Say how to ask for the balance; with *detail*, for packages and their validity too."""

@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"_names", "engine", "_drivers"}),),
     (frozenset({"_asking", "_bodies", "_desk", "_http", "transport", "permit", "job", "pool", "tasks"}),),
     (frozenset({"guard"}),),
-    (frozenset({"instruments"}), frozenset({"testing"})),
+    (frozenset({"instruments"}), frozenset({"testing"}), frozenset({"webhooks"})),
     (frozenset({"cli", "__main__"}),),
 )
 PLACES = {

@@ -18,6 +18,7 @@ PUBLIC: dict[str, set[str]] = {
         "AsyncGuard",
         "AsyncGuardTransport",
         "BudgetGuardError",
+        "CallbackError",
         "CreditsUnavailable",
         "Guard",
         "GuardTransport",
@@ -40,6 +41,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "budgetguard.errors": {
         "BudgetGuardError",
+        "CallbackError",
         "CreditsUnavailable",
         "InsufficientCredits",
         "InsufficientSlots",
@@ -118,6 +120,7 @@ PUBLIC: dict[str, set[str]] = {
         "Serving",
         "SystemClock",
     },
+    "budgetguard.webhooks": {"CallbackProvider", "WebhookApp", "webhook_app"},
 }
 FACES = (PACKAGE, f"{PACKAGE}.providers", f"{PACKAGE}.stores", f"{PACKAGE}.testing", f"{PACKAGE}.instruments")
 SINCE = re.compile(r"\bSince \d+\.\d+")
