@@ -19,6 +19,7 @@ __all__ = [
     "Provider",
     "ProviderRequest",
     "Put",
+    "Scanned",
     "Store",
     "Transacted",
     "Transaction",
@@ -225,6 +226,19 @@ class Loaded:
     now: int
 
 
+@dataclass(slots=True)
+class Scanned:
+    """One page of an account's records. Since 0.1.
+
+    Attributes:
+        records: Some of the records, about a hundred at most.
+        cursor: Where the next page begins; ``""`` after the last one.
+    """
+
+    records: dict[str, bytes]
+    cursor: str
+
+
 class Store(Protocol):
     """Counters with floors, records, and the time: the one thing all guards of an account share. Since 0.1.
 
@@ -238,6 +252,14 @@ class Store(Protocol):
 
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """Read the counters, the records named, and with *due* up to 100 of those whose lease has ended."""
+        ...
+
+    def scan(self, account: str, cursor: str = "") -> Scanned:
+        """Go through the account's records, page by page, beginning without a *cursor*.
+
+        A record that exists from the first page to the last is given at least once, whatever others do meanwhile; one
+        that comes or goes may be given or not. A record may be given twice.
+        """
         ...
 
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
@@ -264,6 +286,10 @@ class AsyncStore(Store, Protocol):
 
     async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """See `Store.load`."""
+        ...
+
+    async def ascan(self, account: str, cursor: str = "") -> Scanned:
+        """See `Store.scan`."""
         ...
 
     async def aclose(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Sequence
 from budgetguard.errors import StoreError
 from budgetguard.stores._redis_link import AsyncLink, Link
 from budgetguard.stores._redis_server import Server
-from budgetguard.stores._redis_wire import Call, Names, Step
+from budgetguard.stores._redis_wire import Call, Names, Page, Scan, Step
 
 __all__ = ["AsyncLanes", "Lanes", "Rules"]
 
@@ -46,15 +46,17 @@ class _Sender:
         self.name = secrets.token_hex(8)
         self.number = 0
 
-    def calls(self, rules: Rules, steps: Sequence[Step]) -> list[Call]:
+    def calls(self, rules: Rules, steps: Sequence[Step]) -> list[Call | Page]:
         """Put steps into calls, one for each account, in their order."""
         self.number += 1
-        if len(steps) == 1:
-            return [self._call(rules, steps[0].account, steps)]
+        pages: list[Call | Page] = [Page(rules.names, step) for step in steps if type(step) is Scan]
+        rest = [step for step in steps if type(step) is not Scan] if pages else steps
+        if len(rest) == 1:
+            return [*pages, self._call(rules, rest[0].account, rest)]
         accounts: dict[str, list[Step]] = {}
-        for step in steps:
+        for step in rest:
             accounts.setdefault(step.account, []).append(step)
-        return [self._call(rules, account, of) for account, of in accounts.items()]
+        return pages + [self._call(rules, account, of) for account, of in accounts.items()]
 
     def _call(self, rules: Rules, account: str, steps: Sequence[Step]) -> Call:
         return Call(
@@ -81,7 +83,7 @@ class _Waiter:
         """Released when the step is done, or when a lane is handed over."""
         self.lane: _Lane | None = None
         self.batch: list[_Waiter] = []
-        self.calls: list[Call] | None = None
+        self.calls: list[Call | Page] | None = None
 
     def wake(self) -> None:
         if self.signal is not None:

@@ -12,7 +12,7 @@ import redis.exceptions
 from redis.exceptions import RedisError, ResponseError
 
 from budgetguard.stores._redis_server import NotConnected, Server
-from budgetguard.stores._redis_wire import Args, Call
+from budgetguard.stores._redis_wire import Args, Call, Page
 
 __all__ = ["AsyncLink", "Link"]
 
@@ -24,7 +24,7 @@ class Link:
         self._server = server
         self._connection: Any = None  # redis-py types its connections only in part
 
-    def exchange(self, calls: Sequence[Call]) -> None:
+    def exchange(self, calls: Sequence[Call | Page]) -> None:
         """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
         conversation = self._server.converse(calls, time.monotonic() + self._server.timeout, time.monotonic)
         try:
@@ -85,7 +85,7 @@ class AsyncLink:
         self._server = server
         self._connection: Any = None
 
-    async def exchange(self, calls: Sequence[Call]) -> None:
+    async def exchange(self, calls: Sequence[Call | Page]) -> None:
         """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
         conversation = self._server.converse(calls, time.monotonic() + self._server.timeout, time.monotonic)
         try:

@@ -29,7 +29,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from budgetguard.errors import SettingError, StoreError
-from budgetguard.stores._redis_wire import SCRIPT, Args, Call
+from budgetguard.stores._redis_wire import SCRIPT, Args, Call, Page
 
 __all__ = ["Conversation", "NotConnected", "Server"]
 
@@ -102,7 +102,7 @@ class Server:
         """Make a connection that is not open yet, for the running event loop."""
         return self._async_class(**self._async)
 
-    def converse(self, calls: Sequence[Call], deadline: float, clock: Any) -> Conversation:
+    def converse(self, calls: Sequence[Call | Page], deadline: float, clock: Any) -> Conversation:
         """Get every call answered, in spite of what may happen on the way, or failed with a `StoreError`.
 
         A call whose answer was lost is sent again: the server does it once.
@@ -139,7 +139,7 @@ class Server:
             yield pause
         return None
 
-    def _take(self, pending: Sequence[Call], replies: Sequence[Any]) -> tuple[Exception, bool]:
+    def _take(self, pending: Sequence[Call | Page], replies: Sequence[Any]) -> tuple[Exception, bool]:
         """Hand out the replies; gives what may pass if one waits, and whether the script is missing."""
         trouble: Exception = ConnectionError("no answer")
         missing = False
@@ -157,7 +157,7 @@ class Server:
                 self._fail([call], self._explain(reply), reply)
         return trouble, missing
 
-    def _fail(self, calls: Sequence[Call], message: str, cause: Exception) -> None:
+    def _fail(self, calls: Sequence[Call | Page], message: str, cause: Exception) -> None:
         for call in calls:
             failure = StoreError(message)
             failure.__cause__ = cause
@@ -192,7 +192,9 @@ class Server:
     def _explain(self, error: Exception) -> str:
         said = self._said(error)
         if isinstance(error, NoPermissionError):
-            remedy = "Allow this user EVALSHA, SCRIPT LOAD, HGET, SUBSCRIBE, the keys and the channels of the prefix"
+            remedy = (
+                "Allow this user EVALSHA, SCRIPT LOAD, HGET, HSCAN, SUBSCRIBE, the keys and the channels of the prefix"
+            )
         elif isinstance(error, OutOfMemoryError) or _is(error, "OOM"):
             remedy = "Nothing was changed. Give the server more memory, or another server to the other users of it"
         elif isinstance(error, MovedError):

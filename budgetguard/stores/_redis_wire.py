@@ -11,15 +11,16 @@ from typing import Any
 from urllib.parse import quote
 
 from budgetguard.errors import StoreError
-from budgetguard.ports import Loaded, Transacted, Transaction
+from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 
-__all__ = ["SCRIPT", "SHA", "Call", "Look", "Names", "Step", "Transact"]
+__all__ = ["SCRIPT", "SHA", "Call", "Look", "Names", "Page", "Scan", "Step", "Transact"]
 
 SCRIPT = importlib.resources.files("budgetguard.stores").joinpath("redis.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _LEASE_MAX = 4 * 10**15
 """Microseconds; more than a century, and still a number that the script can add to."""
+_PAGE = 100
 
 Args = list[str | bytes | int]
 
@@ -103,6 +104,52 @@ class Look(Step):
         if self.loaded is None:
             raise StoreError("The look was interrupted.")
         return self.loaded
+
+
+class Scan(Step):
+    """A page of records under way. It travels alone, as a command of the server's own."""
+
+    __slots__ = ("page",)
+
+    def __init__(self, account: str, cursor: str) -> None:
+        super().__init__(account, [cursor or "0"])
+        self.page: Scanned | None = None
+
+    def result(self) -> Scanned:
+        """Give the answer.
+
+        Raises:
+            StoreError: If there is none.
+        """
+        self.check()
+        if self.page is None:
+            raise StoreError("The look was interrupted.")
+        return self.page
+
+
+class Page:
+    """One page of an account's records: a plain command, which may be sent any number of times."""
+
+    __slots__ = ("command", "done", "step", "writes")
+
+    def __init__(self, names: Names, step: Scan) -> None:
+        self.step = step
+        self.done = False
+        self.writes = False
+        self.command: Args = ["HSCAN", names.keys(step.account)[1], *step.args, "COUNT", _PAGE]
+
+    def fail(self, error: StoreError) -> None:
+        """Say that there will be no answer."""
+        self.done = True
+        self.step.error = error
+
+    def answer(self, reply: list[Any]) -> None:
+        """Read the page."""
+        cursor, flat = reply
+        pairs = iter(flat)
+        records = {key.decode("utf-8", "surrogatepass"): value for key, value in zip(pairs, pairs, strict=True)}
+        self.step.page = Scanned(records, "" if cursor == b"0" else cursor.decode("ascii"))
+        self.done = True
 
 
 class Call:

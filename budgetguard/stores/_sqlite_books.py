@@ -11,15 +11,19 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from budgetguard.ports import Loaded, Put, Transacted, Transaction
+from budgetguard.ports import Loaded, Put, Scanned, Transacted, Transaction
 from budgetguard.stores._sqlite_clock import Clock
 
-__all__ = ["Books", "Changes", "Request"]
+__all__ = ["Books", "Changes", "Execute", "Request"]
 
 _DUE_MAX = 100
+_PAGE = 100
 _REMEMBERED_MAX = 1024
 _LATEST = 2**62
 """The largest time a record falls due at: the file's numbers end somewhere."""
+_ID = "(SELECT id FROM account WHERE name = ?)"
+_FIRST = f"SELECT key, value FROM record WHERE account = {_ID} ORDER BY key LIMIT ?"  # noqa: S608 - all of it is here
+_NEXT = f"SELECT key, value FROM record WHERE account = {_ID} AND key > ? ORDER BY key LIMIT ?"  # noqa: S608
 
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -113,6 +117,13 @@ class Books:
                 ).fetchall()
             )
         return Loaded(entry.counters.copy(), found, now)
+
+    def scan(self, execute: Execute, account: str, cursor: str) -> Scanned:
+        """Read one page of an account's records, in the order of their names."""
+        # A cursor is the last name given, behind a sign, as a name may be empty.
+        of = (cursor[1:],) if cursor else ()
+        rows: list[tuple[str, bytes]] = execute(_NEXT if cursor else _FIRST, (account, *of, _PAGE + 1)).fetchall()
+        return Scanned(dict(rows[:_PAGE]), f">{rows[_PAGE - 1][0]}" if len(rows) > _PAGE else "")
 
     def woken(self, execute: Execute, accounts: Iterable[str]) -> dict[str, int]:
         """Read how often the waiters of these accounts were asked to look again."""

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from budgetguard.ports import Loaded, Transacted, Transaction
+from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 
 __all__ = ["MemoryStore"]
 
 _DUE_MAX = 100
+_PAGE = 100
 _SPREAD = 1_000_000
 """Leases are found by the second in which they end, so that keeping one costs the same whatever is held."""
 
@@ -78,6 +79,16 @@ class MemoryStore:
                     found[key] = books.records[key][0]
             return Loaded(books.counters.copy(), found, now)
 
+    def scan(self, account: str, cursor: str = "") -> Scanned:
+        """See `budgetguard.ports.Store.scan`."""
+        books = self._accounts.get(account) or self._open(account)
+        with books.lock:
+            # A cursor is the last name given, behind a sign, as a name may be empty.
+            rest = (key for key in books.records if not cursor or key > cursor[1:])
+            page = heapq.nsmallest(_PAGE + 1, rest)
+            more = f">{page[_PAGE - 1]}" if len(page) > _PAGE else ""
+            return Scanned({key: books.records[key][0] for key in page[:_PAGE]}, more)
+
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """See `budgetguard.ports.Store.watch`."""
         books = self._accounts.get(account) or self._open(account)
@@ -104,6 +115,10 @@ class MemoryStore:
     async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """See `budgetguard.ports.AsyncStore.aload`."""
         return self.load(account, records, due=due)
+
+    async def ascan(self, account: str, cursor: str = "") -> Scanned:
+        """See `budgetguard.ports.AsyncStore.ascan`."""
+        return self.scan(account, cursor)
 
     async def aclose(self) -> None:
         """Does nothing: there is nothing to let go of."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from budgetguard.errors import SettingError, StoreError
-from budgetguard.ports import Loaded, Transacted, Transaction
+from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 
 if TYPE_CHECKING:
     from budgetguard.stores._redis_lanes import AsyncLanes, Lanes, Rules
@@ -108,6 +108,12 @@ class RedisStore:
         self._lanes.run(step)
         return step.result()
 
+    def scan(self, account: str, cursor: str = "") -> Scanned:
+        """See `budgetguard.ports.Store.scan`. A page of few records may hold all of them, up to some hundreds."""
+        step = self._wire.Scan(account, cursor)
+        self._lanes.run(step)
+        return step.result()
+
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """See `budgetguard.ports.Store.watch`. It may call *changed* when nothing happened, too."""
         with self._lock:
@@ -142,6 +148,16 @@ class RedisStore:
             return await anyio.to_thread.run_sync(functools.partial(self.load, account, records, due=due))
         lanes = self._loops.get(loop) or await self._open(loop)
         step = self._wire.Look(account, records, due=due)
+        await lanes.run(step)
+        return step.result()
+
+    async def ascan(self, account: str, cursor: str = "") -> Scanned:
+        """See `budgetguard.ports.AsyncStore.ascan`."""
+        loop = _running()
+        if loop is None:
+            return await anyio.to_thread.run_sync(self.scan, account, cursor)
+        lanes = self._loops.get(loop) or await self._open(loop)
+        step = self._wire.Scan(account, cursor)
         await lanes.run(step)
         return step.result()
 

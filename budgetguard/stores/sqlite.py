@@ -8,15 +8,15 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from budgetguard.errors import StoreError
-from budgetguard.ports import Loaded, Transacted, Transaction
+from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 from budgetguard.stores._sqlite_batch import Batch, Writer
-from budgetguard.stores._sqlite_books import Books
+from budgetguard.stores._sqlite_books import Books, Execute
 from budgetguard.stores._sqlite_clock import given, machine
 from budgetguard.stores._sqlite_file import File, is_busy
 from budgetguard.stores._sqlite_links import Links
@@ -25,6 +25,8 @@ from budgetguard.stores._sqlite_turns import Ticket, Turns
 from budgetguard.stores._sqlite_watch import Watchers
 
 __all__ = ["SQLiteStore", "default_path"]
+
+T = TypeVar("T")
 
 _RETRY = 0.001
 
@@ -112,6 +114,18 @@ class SQLiteStore:
             else:
                 return loaded
 
+    def scan(self, account: str, cursor: str = "") -> Scanned:
+        """See `budgetguard.ports.Store.scan`.
+
+        Raises:
+            StoreError: If the file cannot be used.
+        """
+        deadline = time.monotonic() + self._file.patience
+        while (page := self._scan(account, cursor)) is None:
+            self._late(deadline)
+            time.sleep(_RETRY)
+        return page
+
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """See `budgetguard.ports.Store.watch`.
 
@@ -157,6 +171,14 @@ class SQLiteStore:
             else:
                 return loaded
 
+    async def ascan(self, account: str, cursor: str = "") -> Scanned:
+        """See `budgetguard.ports.AsyncStore.ascan`. Made in a thread: it is not often wanted, and reads many records.
+
+        Raises:
+            StoreError: As `scan`.
+        """
+        return await anyio.to_thread.run_sync(self.scan, account, cursor)
+
     async def aclose(self) -> None:
         """Close the file, in a thread: the last to close it copies what is left in the write-ahead log."""
         await anyio.to_thread.run_sync(self.close)
@@ -189,15 +211,23 @@ class SQLiteStore:
 
     def _load(self, account: str, records: Sequence[str], *, due: bool) -> Loaded | None:
         """Look once; ``None`` while others keep the file to themselves."""
+        together = bool(records) or due
+        return self._read(lambda execute: self._books.load(execute, account, records, due=due), together=together)
+
+    def _scan(self, account: str, cursor: str) -> Scanned | None:
+        return self._read(lambda execute: self._books.scan(execute, account, cursor), together=False)
+
+    def _read(self, read: Callable[[Execute], T], *, together: bool) -> T | None:
+        """Read once, several statements *together* from one moment; ``None`` while others keep the file."""
         if self._forked:
             self._go_on()
         links = self._links
         with links.reading:
             connection = links.reader()
             try:
-                if records or due:
+                if together:
                     connection.execute("BEGIN")
-                return self._books.load(connection.execute, account, records, due=due)
+                return read(connection.execute)
             except sqlite3.Error as error:
                 if is_busy(error):
                     return None

@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from budgetguard.ports import Loaded, Put, Store, Transacted, Transaction
 
-__all__ = ["PATIENCE", "StoreCases"]
+__all__ = ["ODD", "PATIENCE", "StoreCases"]
 
 PATIENCE = 10.0
 """Seconds a wake-up may take; only a store that is wrong needs them."""
 _LARGE = 10**15
-_ODD = ("with space", "a:b:c", "{braces}", "*?[x]", "line\nfeed", "unit\x1fmark", "grün 猫", "'quoted\"", "%s\\", "🐈")
+ODD = ("with space", "a:b:c", "{braces}", "*?[x]", "line\nfeed", "unit\x1fmark", "grün 猫", "'quoted\"", "%s\\", "🐈")
 
 
 class StoreCases:
@@ -141,7 +141,7 @@ class StoreCases:
 
     def test_names_may_hold_anything(self) -> None:
         """Accounts, counters and records are named by others."""
-        for name in _ODD:
+        for name in ODD:
             account = f"{self.account} {name}"
             put = {f"t:{name}": Put(name.encode(), None)}
             assert self.store.transact(account, Transaction(add={f"slots:{name}": 1}, put=put)).applied

@@ -31,8 +31,8 @@ from typing import ClassVar, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from budgetguard.ports import AsyncStore, Loaded, Put, Store, Transacted, Transaction
-from budgetguard.testing._store_cases import PATIENCE, StoreCases
+from budgetguard.ports import AsyncStore, Loaded, Put, Scanned, Store, Transacted, Transaction
+from budgetguard.testing._store_cases import ODD, PATIENCE, StoreCases
 
 __all__ = ["AsyncStoreContract", "StoreContract"]
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class _Contract(StoreCases):
-    """What many callers may expect at once, too."""
+    """What takes many pages, or many callers at once, too."""
 
     threads: ClassVar[int] = 8
     """How many callers race."""
@@ -106,7 +106,55 @@ class _Contract(StoreCases):
         assert self._of(self._load().counters, *names) == tuple(sum(t[name] for t in totals) for name in names)
         assert len(self._due()) == min(100, sum(total["records"] for total in totals))
 
+    # -- pages ------------------------------------------------------------------------------------------------------
+
+    def test_every_record_is_found_page_by_page(self) -> None:
+        """With and without a lease, whatever their names, and none of another account."""
+        self.store.transact(f"{self.account}2", Transaction(put={"other": Put(b"0", None)}))
+        written = {f"r{number}": b"%d" % number for number in range(1100)}
+        written |= {"": b"empty"} | {f"t:{name}": name.encode() for name in ODD}
+        for start in range(0, len(written), 100):
+            some = list(written.items())[start : start + 100]
+            self._do(put={key: Put(value, 3600.0 if start else None) for key, value in some})
+        assert self._pages() == written
+
+    def test_an_account_that_holds_nothing_has_one_empty_page(self) -> None:
+        """Whether it was ever written to or not."""
+        assert self.store.scan(self.account) == Scanned({}, "")
+        self._do(add={"a": 1})
+        assert self.store.scan(self.account) == Scanned({}, "")
+
+    def test_what_others_do_between_two_pages_hides_no_record_that_stays(self) -> None:
+        """Records come and go, and change, while somebody goes through them."""
+        stays = {f"stays {number}": Put(b"1", 3600.0) for number in range(600)}
+        goes = {f"goes {number}": Put(b"1", 3600.0) for number in range(600)}
+        self._do(put=stays)
+        self._do(put=goes)
+        left, turn = list(goes), 0
+
+        def meanwhile() -> None:
+            nonlocal turn
+            turn += 1
+            gone, left[:] = left[:90], left[90:]
+            self._do(drop=dict.fromkeys(gone, b"1"))
+            self._do(put={f"new {turn} {number}": Put(b"1", 3600.0) for number in range(20)} if turn < 9 else {})
+            self._do(drop={f"stays {turn}": b"1"}, put={f"stays {turn}": Put(b"1", None)})
+
+        assert self._pages(meanwhile).keys() >= stays.keys()
+
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _pages(self, meanwhile: Callable[[], None] | None = None) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        page = self.store.scan(self.account)
+        while True:
+            assert len(page.records) <= 1000, "some at a time"
+            found |= page.records
+            if not page.cursor:
+                return found
+            if meanwhile is not None:
+                meanwhile()
+            page = self.store.scan(self.account, page.cursor)
 
     def _step(self, transaction: Transaction, _number: int) -> Transacted:
         return self.store.transact(self.account, transaction)
@@ -199,6 +247,9 @@ class _Blocking:
             return await self._store.aload(account, records, due=due)
 
         return self.portal.call(load)
+
+    def scan(self, account: str, cursor: str = "") -> Scanned:
+        return self.portal.call(self._store.ascan, account, cursor)
 
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         unwatch = self.portal.call(self._store.watch, account, changed)

@@ -27,7 +27,7 @@ from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard.events import Event
 from budgetguard.model import Capacity, Outcome, Quote, Reading, TaskSeen, TaskState, Verdict
 from budgetguard.policy import Policy
-from budgetguard.ports import Loaded, Put, Store, Transacted, Transaction
+from budgetguard.ports import Loaded, Put, Scanned, Store, Transacted, Transaction
 from budgetguard.stores import MemoryStore, RedisStore, SQLiteStore
 from tests.fleet.ground import SQLiteGround, ValkeyGround
 
@@ -71,6 +71,10 @@ class Counted:
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         self.trips += 1
         return self._store.load(account, records, due=due)
+
+    def scan(self, account: str, cursor: str = "") -> Scanned:
+        self.trips += 1
+        return self._store.scan(account, cursor)
 
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         return self._store.watch(account, changed)

@@ -98,6 +98,7 @@ PUBLIC: dict[str, set[str]] = {
         "Provider",
         "ProviderRequest",
         "Put",
+        "Scanned",
         "Store",
         "Transacted",
         "Transaction",

@@ -100,6 +100,10 @@ class Twins(RuleBasedStateMachine):
         assert _timeless(ours.counters) == _timeless(model.counters)
         assert ours.records == model.records
 
+    @rule()
+    def scan(self) -> None:
+        assert self.ours.scan(self.account) == self.model.scan(self.account)
+
     @precondition(lambda self: self.known)
     @rule(data=st.data(), put=PUTS)
     def put_anew(self, data: st.DataObject, put: Put) -> None:

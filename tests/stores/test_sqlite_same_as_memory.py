@@ -70,6 +70,10 @@ class SameAsMemory(RuleBasedStateMachine):
     def load(self, account: str, records: list[str], due: bool, who: int) -> None:
         assert self.files[who].load(account, records, due=due) == self.memory.load(account, records, due=due)
 
+    @rule(account=ACCOUNTS, cursor=st.sampled_from(["", ">", ">o", ">p", ">z"]), who=st.integers(0, 1))
+    def scan(self, account: str, cursor: str, who: int) -> None:
+        assert self.files[who].scan(account, cursor) == self.memory.scan(account, cursor)
+
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
