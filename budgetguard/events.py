@@ -2,7 +2,8 @@
 
 An observer is any callable that takes one event. It is called in the thread or task in which the thing happened, after
 it happened, so it must be quick; what it raises is logged once and never stops a request. Nothing is built when nobody
-listens. No event holds an API key. All of them may be shared between threads.
+listens. No event holds an API key. All of them may be shared between threads. Where a call has *tags*, they are the
+caller's own words for it, each a ``word`` or ``name=value``.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Admitted(Event):
     waited: float
     credits_free: int
     slots_free: int
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Queued(Event):
     pool: str
     reason: str
     place: int
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class RefusedCall(Event):
     credits: int
     error: str
     message: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class Settled(Event):
     credits: int
     charge: int
     reported: bool
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class Released(Event):
     reservation: str
     credits: int
     slots: int
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,7 @@ class OutcomeUnknown(Event):
     reservation: str
     credits: int
     slots: int
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

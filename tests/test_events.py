@@ -25,6 +25,7 @@ SAMPLES: dict[Any, Any] = {
     bool: True,
     TaskState: TaskState.SUCCEEDED,
     Reading: Reading(5, {"": Capacity(4, 1)}),
+    tuple[str, ...]: ("nightly", "team=film"),
 }
 
 
@@ -56,7 +57,7 @@ def test_an_event_is_documented_with_every_word_that_does_not_speak_for_itself(k
     text = inspect.getdoc(kind) or ""
     assert text
     assert text.rstrip().endswith(".")
-    plain = {"account", "at", "reservation", "credits", "slots", "pool", "task_id", "state", "reading"}
+    plain = {"account", "at", "reservation", "credits", "slots", "pool", "task_id", "state", "reading", "tags"}
     plain |= {"credits_free", "slots_free", "why", "failures", "threshold", "running", "ours"}
     for field in dataclasses.fields(kind):
         if kind is not Event and field.name not in plain:

@@ -144,9 +144,7 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         quote = hold.quote
         why = reason if paid else "credits"
         yield from Tell(
-            Queued(
-                account.name, now, hold.id, quote.credits, quote.slots, quote.pool, why, place, tags=hold.tags
-            )
+            Queued(account.name, now, hold.id, quote.credits, quote.slots, quote.pool, why, place, tags=hold.tags)
         )
     renewed = account.view.now
     while True:

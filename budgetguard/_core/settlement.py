@@ -10,7 +10,7 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import admit, leave
 from budgetguard._core.counters import MICROS, View, micros
-from budgetguard._core.records import Record, Stage, clean, task_key
+from budgetguard._core.records import Record, Stage, clean, place_key, task_key
 from budgetguard._core.refreshing import adopt
 from budgetguard._core.steps import Flow, Send, Tell
 from budgetguard.events import (
@@ -97,9 +97,7 @@ def abandon(account: Account, hold: Hold) -> Flow[None]:
         yield from _release(account, hold, record)
     elif account.listening:
         now = view.now / MICROS
-        yield from Tell(
-            OutcomeUnknown(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags)
-        )
+        yield from Tell(OutcomeUnknown(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags))
 
 
 def renew(account: Account, hold: Hold) -> Flow[bool]:
@@ -179,14 +177,23 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
             break
         if any(done.counters.get(name, 0) != value for name, value in transaction.expect.items()):
             continue
-        # No generation moved: the record was drawn on, or booked before, or the lease ended and it is gone, or the task
+        # No generation moved: the record was drawn on, or booked before, or its lease ended and it is gone, or the task
         # is known already.
         remains, place = task_key(record.id), place_key(record.id)
         records, _ = yield from account.find(record.key, remains, place, after.key)
-        booked = [found for found in map(Record.loads, records.values()) if found.id == record.id]
-        hold.elsewhere = any(found.key == remains and remains != after.key or found.key == place for found in booked)
-        late = record.key not in records
-@@    hold.record = after
+        found = {key: Record.loads(text) for key, text in records.items()}
+        known, left = found.get(after.key), found.get(remains)
+        if known is not None and known.id == record.id and known.stage is Stage.ACCEPTED:
+            hold.record = known  # booked before, by a flow that did not hear the answer
+            return
+        late = record.key not in found
+        if late and (place in found or (left is not None and left.stage is Stage.ACCEPTED)):
+            hold.record, hold.elsewhere = None, True  # by its token
+            return
+        record, lost = found.get(record.key, record), left if late else None
+        if known is not None and not (late and after.key == remains):
+            task_id = f"{task_id} {hold.id}"
+    hold.record = after
     if account.listening:
         now, reported = done.now / MICROS, verdict.charge is not None
         yield from Tell(
@@ -208,6 +215,12 @@ def _compare(account: Account, record: Record, charge: int, price: int, source: 
 def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
     account.live.pop(hold.id, None)
     done = yield from account.transact(account.books.release(record))
+    while not done.applied:
+        changed = yield from _found(account, record)
+        if changed is None:
+            break
+        record = changed
+        done = yield from account.transact(account.books.release(record))
     hold.record = None
     if done.applied and account.listening:
         now = done.now / MICROS

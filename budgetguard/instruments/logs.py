@@ -66,4 +66,6 @@ def _fields(event: Event) -> dict[str, Any]:
     if isinstance(event, events.Refreshed):
         reading = fields.pop("reading")
         fields["balance"] = reading.credits
+    if not fields.get("tags", True):
+        del fields["tags"]
     return fields
