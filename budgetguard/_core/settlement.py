@@ -9,21 +9,19 @@ from __future__ import annotations
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import admit, leave
-from budgetguard._core.counters import MICROS, View, micros
+from budgetguard._core.counters import MICROS, micros
+from budgetguard._core.endings import compare, finish, found_again
 from budgetguard._core.records import Record, Stage, clean, place_key, task_key
 from budgetguard._core.refreshing import adopt
 from budgetguard._core.steps import Flow, Send, Tell
 from budgetguard.events import (
     OutcomeUnknown,
-    Overspent,
     Paused,
-    PriceMismatch,
     RefusedByProvider,
     Released,
     Settled,
-    TaskEnded,
 )
-from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
+from budgetguard.model import Outcome, Verdict
 
 __all__ = ["abandon", "call", "catch_up", "finish", "renew", "settle"]
 
@@ -110,56 +108,14 @@ def renew(account: Account, hold: Hold) -> Flow[bool]:
         done = yield from account.transact(account.books.renew(record))
         if done.applied:
             return True
-        record = yield from _found(account, record)
+        record = yield from found_again(account, record)
     return False
-
-
-def _found(account: Account, record: Record) -> Flow[Record | None]:
-    """Find what a record has become, if it still stands: others may have drawn on it, or given something back."""
-    records, _ = yield from account.find(record.key)
-    text = records.get(record.key)
-    return None if text is None or text == record.dumps() else Record.loads(text)
 
 
 def catch_up(account: Account) -> Flow[None]:
     """Before a poll is sent, learn which reading is installed: the answer may show a task that this one contains."""
     if account.stale:
         yield from account.load()
-
-
-def finish(account: Account, task: TaskSeen, *, by_token: bool = False) -> Flow[bool]:
-    """End a task that was seen to have ended; ``False`` if it is none of ours, or had ended before.
-
-    *by_token* leaves word for whoever holds the permit.
-    """
-    key = task_key(task.task_id)
-    records, view = yield from account.find(key)
-    text = records.get(key)
-    if text is None:
-        if not by_token:
-            account.ended[clean(task.task_id)] = task
-        return False
-    record = Record.loads(text)
-    seen_under = account.seen.pop(task.task_id, None)
-    account.live.pop(record.id, None)
-    failed = task.state in (TaskState.FAILED, TaskState.CANCELLED)
-    while True:
-        transaction = account.books.finish(
-            view, record, seen_under=seen_under, failed=failed, charge=task.charge, by_token=by_token
-        )
-        done = yield from account.transact(transaction)
-        if done.applied:
-            break
-        moved = View(done.counters, done.now)
-        if all(view[name] == moved[name] for name in transaction.expect):
-            return False
-        view = moved
-    if account.listening:
-        freed = transaction.add.get(account.books.pool(record.pool).slots, 0) > 0
-        yield from Tell(TaskEnded(account.name, done.now / MICROS, task.task_id, task.state, record.slots, freed))
-    if task.charge is not None and not failed:
-        yield from _compare(account, record, task.charge, record.credits, "the task's own answer", done.now)
-    return True
 
 
 def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> Flow[None]:
@@ -200,23 +156,14 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
             Settled(account.name, now, hold.id, verdict.task_id, record.credits, charge, reported, tags=hold.tags)
         )
     if verdict.charge is not None:
-        yield from _compare(account, record, charge, record.credits, hold.quote.source, done.now)
-
-
-def _compare(account: Account, record: Record, charge: int, price: int, source: str, now: int) -> Flow[None]:
-    """Tell where a charge differs from what was held for it."""
-    if not account.listening or price - record.slack <= charge <= price:
-        return
-    if charge > price:
-        yield from Tell(Overspent(account.name, now / MICROS, record.id, price, charge))
-    yield from Tell(PriceMismatch(account.name, now / MICROS, source, price, charge))
+        yield from compare(account, record, charge, record.credits, hold.quote.source, done.now)
 
 
 def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
     account.live.pop(hold.id, None)
     done = yield from account.transact(account.books.release(record))
     while not done.applied:
-        changed = yield from _found(account, record)
+        changed = yield from found_again(account, record)
         if changed is None:
             break
         record = changed
