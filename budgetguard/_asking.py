@@ -1,17 +1,42 @@
-"""The guard's own questions to the provider: what is the balance? Both colours, side by side."""
+"""The guard's own questions to the provider: what is the balance, how does a task stand? Both colours, side by side."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import httpx
 
 from budgetguard import _bodies, _http
-from budgetguard._core.steps import Fetched
+from budgetguard._core.steps import Asked, Fetched
 from budgetguard.engine import Engine
 from budgetguard.errors import ReadingError
-from budgetguard.ports import Answer
+from budgetguard.model import Route, RouteKind
+from budgetguard.ports import Answer, ProviderRequest
 
-__all__ = ["Asking", "AsyncAsking"]
+__all__ = ["Asking", "AsyncAsking", "question_about"]
+
+
+def question_about(engine: Engine, task_id: str, path: str = "") -> tuple[ProviderRequest, Route] | None:
+    """Build the request that asks about a task, and say how its answer is read; ``None`` where there is none.
+
+    A task's id comes from outside. Whatever the adapter made of it, the address must be on a configured origin and
+    lead to this very task.
+    """
+    try:
+        asked = engine.provider.task_request(task_id, path=path)
+        if asked is None:
+            return None
+        url = httpx.URL(asked.url)
+    except Exception as error:  # noqa: BLE001 - an adapter that fails cannot ask
+        engine.complain("adapter_failed", provider=engine.provider.name, error=type(error).__name__)
+        return None
+    origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+    route = engine.route("GET", origin, url.path, url.query.decode("ascii"))
+    if route is None or route.kind is not RouteKind.POLL or route.task_id != task_id:
+        return None
+    return asked, route
 
 
 class _Questions:
@@ -26,16 +51,29 @@ class _Questions:
         self._seconds = engine.policy.credits_timeout
 
     def _balance(self, bearer: httpx.Request) -> httpx.Request:
+        return self._request(self._engine.provider.credits_request(), bearer)
+
+    def _request(self, asked: ProviderRequest, bearer: httpx.Request) -> httpx.Request:
         provider = self._engine.provider
-        return _http.question(
-            provider.credits_request(), provider.authorize(provider.key_of(bearer.headers) or ""), self._seconds
-        )
+        return _http.question(asked, provider.authorize(provider.key_of(bearer.headers) or ""), self._seconds)
 
     def _read(self, answer: Answer) -> Fetched:
         try:
             return Fetched(self._engine.reading(answer))
         except ReadingError as error:
             return Fetched(None, str(error))
+
+    def _about(self, bearer: httpx.Request, task_id: str) -> tuple[httpx.Request, Route] | None:
+        found = question_about(self._engine, task_id)
+        return None if found is None else (self._request(found[0], bearer), found[1])
+
+    def _seen(self, route: Route, answer: Answer) -> Asked:
+        for task in self._engine.observe(route, answer):
+            if task.task_id == route.task_id:
+                return Asked(task)
+        if self._engine.missing(route, answer):
+            return Asked(None, "the provider has no such task")
+        return Asked(None, f"the answer does not tell (HTTP {answer.status})", again=True)
 
 
 class Asking(_Questions):
@@ -48,14 +86,39 @@ class Asking(_Questions):
     def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            response = self._inner.handle_request(self._balance(bearer))
-            try:
-                raw = _bodies.read_some(response, _http.CREDITS_MAX, self._seconds)
-            finally:
-                response.close()
+            return self._read(self._exchange(self._balance(bearer)))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
             return Fetched(None, type(error).__name__)
-        return self._read(_http.answer_of(response, raw))
+
+    def tasks(self, bearer: httpx.Request, task_ids: Sequence[str]) -> Sequence[Asked]:
+        """Ask about tasks of the account whose key *bearer* carries, all at once: it takes as long as the slowest."""
+        if len(task_ids) == 1:
+            return [self._task(bearer, task_ids[0])]
+        pool = ThreadPoolExecutor(max(1, len(task_ids)), thread_name_prefix="budgetguard-ask")
+        try:
+            return list(pool.map(lambda task_id: self._task(bearer, task_id), task_ids))
+        except RuntimeError as error:  # no more threads: the process is about to end, perhaps
+            return [Asked(None, type(error).__name__, again=True) for _ in task_ids]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _task(self, bearer: httpx.Request, task_id: str) -> Asked:
+        try:
+            about = self._about(bearer, task_id)
+            if about is None:
+                return Asked(None, "it cannot be asked about")
+            request, route = about
+            return self._seen(route, self._exchange(request))
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing was learnt
+            return Asked(None, type(error).__name__, again=True)
+
+    def _exchange(self, request: httpx.Request) -> Answer:
+        response = self._inner.handle_request(request)
+        try:
+            raw = _bodies.read_some(response, _http.CREDITS_MAX, self._seconds)
+        finally:
+            response.close()
+        return _http.answer_of(response, raw)
 
 
 class AsyncAsking(_Questions):
@@ -68,12 +131,37 @@ class AsyncAsking(_Questions):
     async def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            with anyio.fail_after(self._seconds):
-                response = await self._inner.handle_async_request(self._balance(bearer))
-                try:
-                    raw = await _bodies.aread_some(response, _http.CREDITS_MAX, self._seconds)
-                finally:
-                    await response.aclose()
+            return self._read(await self._exchange(self._balance(bearer)))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
             return Fetched(None, type(error).__name__)
-        return self._read(_http.answer_of(response, raw))
+
+    async def tasks(self, bearer: httpx.Request, task_ids: Sequence[str]) -> Sequence[Asked]:
+        """Ask about tasks of the account whose key *bearer* carries, all at once: it takes as long as the slowest."""
+        answers: dict[str, Asked] = {}
+
+        async def learn(task_id: str) -> None:
+            answers[task_id] = await self._task(bearer, task_id)
+
+        async with anyio.create_task_group() as group:
+            for task_id in task_ids:
+                group.start_soon(learn, task_id)
+        return [answers[task_id] for task_id in task_ids]
+
+    async def _task(self, bearer: httpx.Request, task_id: str) -> Asked:
+        try:
+            about = self._about(bearer, task_id)
+            if about is None:
+                return Asked(None, "it cannot be asked about")
+            request, route = about
+            return self._seen(route, await self._exchange(request))
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing was learnt
+            return Asked(None, type(error).__name__, again=True)
+
+    async def _exchange(self, request: httpx.Request) -> Answer:
+        with anyio.fail_after(self._seconds):
+            response = await self._inner.handle_async_request(request)
+            try:
+                raw = await _bodies.aread_some(response, _http.CREDITS_MAX, self._seconds)
+            finally:
+                await response.aclose()
+        return _http.answer_of(response, raw)

@@ -173,6 +173,14 @@ class Engine:
             self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
             return ()
 
+    def missing(self, route: Route, answer: Answer) -> bool:
+        """Ask the adapter whether an answer says that there is no such task."""
+        try:
+            return self.provider.missing(route, answer)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
+            return False
+
     def reading(self, answer: Answer) -> Reading:
         """Ask the adapter for the balance.
 

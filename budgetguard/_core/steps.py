@@ -1,4 +1,4 @@
-"""The seven things a flow can ask for.
+"""The nine things a flow can ask for.
 
 A flow is a generator that decides and never does: it yields steps, and whoever drives it performs them and sends the
 reply back. Each step carries the type of its reply, so that ``reply = yield from Transact(...)`` is checked. Two
@@ -12,10 +12,24 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from budgetguard._core.line import Ticket
 from budgetguard.events import Event
-from budgetguard.model import Reading, Verdict
-from budgetguard.ports import Loaded, Transacted, Transaction
+from budgetguard.model import Reading, TaskSeen, Verdict
+from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 
-__all__ = ["Fetch", "Fetched", "Flow", "Load", "Send", "Step", "Tell", "Transact", "Wait", "Wake"]
+__all__ = [
+    "Ask",
+    "Asked",
+    "Fetch",
+    "Fetched",
+    "Flow",
+    "Load",
+    "Scan",
+    "Send",
+    "Step",
+    "Tell",
+    "Transact",
+    "Wait",
+    "Wake",
+]
 
 T = TypeVar("T")
 
@@ -55,6 +69,16 @@ class Load(Step[Loaded]):
         self.due = due
 
 
+class Scan(Step[Scanned]):
+    """Look at one page of the account's records."""
+
+    __slots__ = ("account", "cursor")
+
+    def __init__(self, account: str, cursor: str) -> None:
+        self.account = account
+        self.cursor = cursor
+
+
 class Fetched:
     """What came of asking for the balance: a reading, or why there is none."""
 
@@ -72,6 +96,28 @@ class Fetch(Step[Fetched]):
 
     def __init__(self, account: str) -> None:
         self.account = account
+
+
+class Asked:
+    """What came of asking about one task: how it stands, or why nobody knows."""
+
+    __slots__ = ("again", "task", "why")
+
+    def __init__(self, task: TaskSeen | None, why: str = "", *, again: bool = False) -> None:
+        self.task = task
+        self.why = why
+        self.again = again
+        """Whether asking once more may tell; if not, the provider has no such task, or cannot be asked about it."""
+
+
+class Ask(Step[Sequence[Asked] | None]):
+    """Ask the provider about some tasks, all at once; ``None`` where nobody can ask."""
+
+    __slots__ = ("account", "task_ids")
+
+    def __init__(self, account: str, task_ids: Sequence[str]) -> None:
+        self.account = account
+        self.task_ids = task_ids
 
 
 class Send(Step[Verdict]):

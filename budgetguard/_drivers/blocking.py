@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from budgetguard._core.account import Account
 from budgetguard._core.line import Ticket
-from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard._core.steps import (
+    Ask,
+    Asked,
+    Fetch,
+    Fetched,
+    Flow,
+    Load,
+    Scan,
+    Send,
+    Step,
+    Tell,
+    Transact,
+    Wait,
+    Wake,
+)
 from budgetguard.events import Event
 from budgetguard.model import Verdict
 from budgetguard.ports import Store
@@ -32,6 +46,7 @@ class BlockingDriver:
         *,
         fetch: Callable[[], Fetched] | None = None,
         send: Callable[[], Verdict] | None = None,
+        ask: Callable[[Sequence[str]], Sequence[Asked]] | None = None,
     ) -> T:
         """Drive a flow to its end and give what it returns. Whatever interrupts it closes it."""
         reply: Any = None
@@ -40,7 +55,7 @@ class BlockingDriver:
             while True:
                 with lock:
                     step = flow.send(reply)
-                reply = self._perform(account, step, fetch, send)
+                reply = self._perform(account, step, fetch, send, ask)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -54,12 +69,15 @@ class BlockingDriver:
         step: Step[Any],
         fetch: Callable[[], Fetched] | None,
         send: Callable[[], Verdict] | None,
+        ask: Callable[[Sequence[str]], Sequence[Asked]] | None,
     ) -> Any:
         match step:
             case Transact():
                 return self._store.transact(step.account, step.transaction)
             case Load():
                 return self._store.load(step.account, step.records, due=step.due)
+            case Scan():
+                return self._store.scan(step.account, step.cursor)
             case Wait():
                 return _wait(account, step.ticket, step.seconds)
             case Wake():
@@ -72,6 +90,8 @@ class BlockingDriver:
                 return fetch() if fetch is not None else Fetched(None, "nobody here can ask for the balance")
             case Send():
                 return send() if send is not None else None
+            case Ask():
+                return ask(step.task_ids) if ask is not None else None
             case _:
                 raise NotImplementedError(step)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -11,7 +11,21 @@ import anyio.lowlevel
 
 from budgetguard._core.account import Account
 from budgetguard._core.line import Ticket
-from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard._core.steps import (
+    Ask,
+    Asked,
+    Fetch,
+    Fetched,
+    Flow,
+    Load,
+    Scan,
+    Send,
+    Step,
+    Tell,
+    Transact,
+    Wait,
+    Wake,
+)
 from budgetguard.events import Event
 from budgetguard.model import Verdict
 from budgetguard.ports import AsyncStore
@@ -35,6 +49,7 @@ class ConcurrentDriver:
         *,
         fetch: Callable[[], Awaitable[Fetched]] | None = None,
         send: Callable[[], Awaitable[Verdict]] | None = None,
+        ask: Callable[[Sequence[str]], Awaitable[Sequence[Asked]]] | None = None,
     ) -> T:
         """Drive a flow to its end and give what it returns. Whatever interrupts it, a cancellation too, closes it."""
         reply: Any = None
@@ -43,7 +58,7 @@ class ConcurrentDriver:
             while True:
                 with lock:
                     step = flow.send(reply)
-                reply = await self._perform(account, step, fetch, send)
+                reply = await self._perform(account, step, fetch, send, ask)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -57,12 +72,15 @@ class ConcurrentDriver:
         step: Step[Any],
         fetch: Callable[[], Awaitable[Fetched]] | None,
         send: Callable[[], Awaitable[Verdict]] | None,
+        ask: Callable[[Sequence[str]], Awaitable[Sequence[Asked]]] | None,
     ) -> Any:
         match step:
             case Transact():
                 return await self._store.atransact(step.account, step.transaction)
             case Load():
                 return await self._store.aload(step.account, step.records, due=step.due)
+            case Scan():
+                return await self._store.ascan(step.account, step.cursor)
             case Wait():
                 return await _wait(account, step.ticket, step.seconds)
             case Wake():
@@ -75,6 +93,8 @@ class ConcurrentDriver:
                 return await fetch() if fetch is not None else Fetched(None, "nobody here can ask for the balance")
             case Send():
                 return await send() if send is not None else None
+            case Ask():
+                return await ask(step.task_ids) if ask is not None else None
             case _:
                 raise NotImplementedError(step)
 
