@@ -16,7 +16,7 @@ RECIPE := pyproject.toml constraints.txt budgetguard/_version.py
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench search wheel clean
+.PHONY: help demo test check bench search fleet wheel clean
 
 help:  ## Say what can be made
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -42,6 +42,9 @@ bench: $(DEV)  ## Measure what the guard costs
 
 search: $(DEV)  ## Search for an order of events that breaks a promise (SCHEDULES=how many, SEED=which to replay)
 	@$(PY) -m tests.search $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
+
+fleet: $(DEV)  ## Send many processes against one account (STORE=sqlite or valkey, ARGS="--kill 4 --seed 7")
+	@$(PY) -m tests.fleet --store $(or $(STORE),sqlite) $(ARGS)
 
 wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where nothing else is installed
 	@rm -rf dist

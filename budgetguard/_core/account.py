@@ -164,8 +164,10 @@ class Account:
         """The latest look."""
         self._looks = self._heard = 0
         self.forgotten = False
-        """Whether the store has forgotten what this process remembers, and nobody has begun anew yet. It was emptied, or
-        set back to older data."""
+        """Whether the store was found to have forgotten what this process remembers, and nobody has begun anew yet.
+
+        It was emptied, or set back to older data.
+        """
         self.why = ""
         """What went wrong with the last reading that failed here."""
         self.stale = False
@@ -231,7 +233,7 @@ class Account:
         """Remember a look, if it is the latest; *number* says when it was sent.
 
         Answers may overtake each other, so what was sent before the latest look was heard is put in order by the
-        serial. What was sent after it must show a later state (at least by one, if it *changed* something), or the store
+        serial. What was sent after it must show a later state (later by one, if it *changed* something), or the store
         has forgotten.
         """
         old = self.view

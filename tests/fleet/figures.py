@@ -34,7 +34,6 @@ class Figures:
         asked_at_once: Most of them in flight at once.
         used: Of the slot-seconds from the first accepted submit to the last, the share that was used.
         missing: What is wrong with the guard's numbers, once all is over.
-        readings: How many it took, once all was over, until nothing was wrong with them.
         left: Credits left on the account.
     """
 
@@ -54,7 +53,6 @@ class Figures:
     asked_at_once: int = 0
     used: float = 0.0
     missing: list[str] = field(default_factory=list)
-    readings: int = 0
     left: int = 0
 
     @property
@@ -89,7 +87,7 @@ def promises(guarded: Figures, told: Figures | None, *, calm: bool) -> list[Prom
         Promise(not guarded.refused, f"The provider refused {guarded.refused or 'none'} of {guarded.submits} submits."),
         Promise(guarded.done == guarded.jobs, f"{guarded.done} of {guarded.jobs} jobs were done."),
         Promise(not guarded.missing, _missing(guarded, calm=calm)),
-        Promise(not guarded.complaints, f"{len(guarded.complaints) or 'No'} processes complained."),
+        Promise(not guarded.complaints, _complaints(guarded.complaints)),
     ]
     if not guarded.pauses["store_forgot"]:  # whoever asks is forgotten with the rest
         once = guarded.asked_at_once
@@ -122,7 +120,14 @@ def promises(guarded: Figures, told: Figures | None, *, calm: bool) -> list[Prom
 
 
 def _missing(figures: Figures, *, calm: bool) -> str:
-    after = f"{'' if calm else 'one lease and '}{'one reading' if figures.readings == 1 else 'two readings'}"
+    after = "one reading" if calm else "one lease and one reading"
     if figures.missing:
         return f"After {after} the guard's numbers are not the provider's: {'; '.join(figures.missing)}."
     return f"After {after} not a credit and not a slot is missing."
+
+
+def _complaints(complaints: list[str]) -> str:
+    if not complaints:
+        return "No processes complained."
+    last = complaints[0].strip().splitlines()[-3:]
+    return f"{len(complaints)} processes complained: {' | '.join(last)}"

@@ -140,19 +140,14 @@ class Run:
     def _settle(self, fake: FakeVidu, url: str, store: Ground) -> None:
         """When all is over, and a lease too if anything happened, look again and compare the numbers.
 
-        One who was killed while he asked for the balance leaves a mark that is used again, and what was accepted since
-        is inside the reading after the next one. So after kills the second look counts, in a calm run the first.
+        One look must do, whoever was killed while he asked for the balance.
         """
         plan, figures = self.plan, self.figures
         if not self.calm:
             time.sleep(plan.lease)
         opened = store_at(store.url, plan.patience)
         with Guard(Vidu(base_url=url), store=opened, policy=policy(plan.lease)) as guard:
-            for _ in range(1 if self.calm else 2):
-                figures.readings += 1
-                figures.missing = self._look(guard, fake, url)
-                if not figures.missing:
-                    break
+            figures.missing = self._look(guard, fake, url)
         opened.close()
 
     def _look(self, guard: Guard, fake: FakeVidu, url: str) -> list[str]:
