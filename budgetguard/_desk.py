@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import httpx
 
 from budgetguard import _http
+from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._drivers.blocking import BlockingDriver
@@ -18,7 +19,7 @@ from budgetguard.errors import InsufficientCredits, ReadingError, Refused, Setti
 from budgetguard.model import Quote, Reading, Route, TaskSeen, Verdict
 from budgetguard.ports import Answer
 
-__all__ = ["AsyncGuarding", "Desk", "Exchange", "Guarding", "OnRefusal"]
+__all__ = ["AsyncGuarding", "AsyncHolding", "Desk", "Exchange", "Guarding", "Holding", "OnRefusal"]
 
 OnRefusal = Literal["raise", "respond"]
 """What a refused call ends in: an exception, or an answer of status 402, 429 or 503 in the provider's stead."""
@@ -44,6 +45,24 @@ class AsyncGuarding(Protocol):
     def driver(self) -> ConcurrentDriver: ...
     @property
     def heartbeat(self) -> Heartbeat: ...
+
+
+class Holding(Guarding, Protocol):
+    """What a permit needs of a guard."""
+
+    @property
+    def asking(self) -> Asking: ...
+    @property
+    def bearer(self) -> httpx.Request: ...
+
+
+class AsyncHolding(AsyncGuarding, Protocol):
+    """What an ``async`` permit needs of a guard."""
+
+    @property
+    def asking(self) -> AsyncAsking: ...
+    @property
+    def bearer(self) -> httpx.Request: ...
 
 
 class Desk:

@@ -18,8 +18,10 @@ import cachetools
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
+from budgetguard._core.records import PORTABLE
 from budgetguard._names import new_name
-from budgetguard.errors import ReadingError, SettingError
+from budgetguard._tokens import Token
+from budgetguard.errors import PermitError, ReadingError, SettingError
 from budgetguard.events import Event, Observer
 from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, RouteKind, State, TaskSeen, Verdict
 from budgetguard.policy import Policy
@@ -137,6 +139,35 @@ class Engine:
     def hold(self, quote: Quote, *, priority: int = 0, deadline: float | None = None, resendable: bool = True) -> Hold:
         """Prepare a call's way through the guard, under an id nobody else has."""
         return Hold(new_name(), quote, priority=priority, deadline=deadline, resendable=resendable)
+
+    def permit(self, quote: Quote, priority: int, deadline: float | None, tags: tuple[str, ...]) -> Hold:
+        """Prepare a permit, under an id that can be kept in a token."""
+        return Hold(PORTABLE + new_name(), quote, priority=priority, deadline=deadline, tags=tags)
+
+    def token(self, account: Account, name: str, task_id: str = "") -> str:
+        """Make the token of a permit."""
+        return Token(self._seal(account.name), name, task_id).dumps()
+
+    def token_of(self, text: str, accounts: Iterable[Account]) -> tuple[Account, Token]:
+        """Read a token, and find which of these accounts, or of those named in the settings, it belongs to.
+
+        Raises:
+            PermitError: If it cannot be read, or belongs to none of them.
+        """
+        token = Token.loads(text)
+        names = [account.name for account in accounts]
+        for name in dict.fromkeys([*names, *self._names.values()]):
+            if self._seal(name) == token.seal:
+                return self.named(name), token
+        raise PermitError(
+            f"This token belongs to another account than {', '.join(names) or 'any this guard knows'}. End it where "
+            "that account is used: a guard of the same provider and fingerprint_key, with its key as api_key or key."
+        )
+
+    def _seal(self, name: str) -> bytes:
+        return hashlib.blake2b(
+            name.encode(), digest_size=6, key=self._fingerprint_key, person=b"budgetguard seal"
+        ).digest()
 
     def route(self, method: str, origin: str, path: str, query: str) -> Route | None:
         """Say what a request is about; ``None`` where the guard has nothing to do with it."""

@@ -13,6 +13,7 @@
     ├── ProviderError            the provider answered something we cannot use
     │   ├── ReadingError         ... to a question for the balance; names the field
     │   └── CallbackError        ... unasked: a callback that is forged, stale or cannot be read
+    ├── PermitError              a permit was told two things that contradict each other, or a token is not usable
     ├── StoreError               the store failed
     └── SettingError             a setting is wrong (also a ``ValueError``)
 
@@ -30,6 +31,7 @@ __all__ = [
     "CreditsUnavailable",
     "InsufficientCredits",
     "InsufficientSlots",
+    "PermitError",
     "ProviderError",
     "QueueFull",
     "QueueTimeout",
@@ -318,6 +320,13 @@ class CallbackError(ProviderError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.kind, self.why)
+
+
+class PermitError(BudgetGuardError):
+    """A permit was told something that contradicts what it was told before, or a token is not usable. Since 0.1.
+
+    The message says what to do. Nothing was changed.
+    """
 
 
 class StoreError(BudgetGuardError):

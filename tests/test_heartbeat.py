@@ -58,15 +58,6 @@ def test_a_call_that_is_not_watched_falls_due(bench: Bench) -> None:
     assert bench.due() == ["r:r1"]
 
 
-def test_a_call_in_line_is_left_to_its_flow(bench: Bench) -> None:
-    bench.hold.sent = False
-    bench.heartbeat._calls[bench.hold] = bench.account
-    bench.clock.advance(20)
-    bench.heartbeat.beat()
-    bench.clock.advance(11)
-    assert bench.due() == ["r:r1"]
-
-
 def test_a_call_that_ended_is_not_renewed_into_being_again(bench: Bench) -> None:
     bench.heartbeat._calls[bench.hold] = bench.account
     record = bench.hold.record

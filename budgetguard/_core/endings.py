@@ -58,9 +58,10 @@ def found_again(account: Account, record: Record) -> Flow[Record | None]:
 
 
 def compare(account: Account, record: Record, charge: int, price: int, source: str, now: int) -> Flow[None]:
-    """Tell where a charge differs from what was held for it."""
+    """Tell where a charge differs from what was held for it; *source* is the row of a price list, if it was one."""
     if not account.listening or price - record.slack <= charge <= price:
         return
     if charge > price:
         yield from Tell(Overspent(account.name, now / MICROS, record.id, price, charge))
-    yield from Tell(PriceMismatch(account.name, now / MICROS, source, price, charge))
+    if source:
+        yield from Tell(PriceMismatch(account.name, now / MICROS, source, price, charge))

@@ -23,7 +23,7 @@ from budgetguard.events import (
 )
 from budgetguard.model import Outcome, Verdict
 
-__all__ = ["abandon", "call", "catch_up", "finish", "renew", "settle"]
+__all__ = ["abandon", "call", "catch_up", "finish", "release", "renew", "settle"]
 
 
 def call(account: Account, hold: Hold) -> Flow[Verdict]:
@@ -51,7 +51,7 @@ def call(account: Account, hold: Hold) -> Flow[Verdict]:
 def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, resent: bool = False) -> Flow[None]:
     """Book what the provider did with a call."""
     record = hold.record
-    if record is None:
+    if record is None or record.stage is Stage.ACCEPTED:
         return
     outcome = verdict.outcome
     if outcome is Outcome.UNKNOWN:
@@ -70,7 +70,7 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         return
     if outcome is Outcome.INSUFFICIENT:
         hold.refused_on = account.view
-    yield from _release(account, hold, record)
+    yield from release(account, hold, record)
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:
             now = account.view.now / MICROS
@@ -92,7 +92,7 @@ def abandon(account: Account, hold: Hold) -> Flow[None]:
         return
     record = Record.loads(text)
     if not hold.sent:
-        yield from _release(account, hold, record)
+        yield from release(account, hold, record)
     elif account.listening:
         now = view.now / MICROS
         yield from Tell(OutcomeUnknown(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags))
@@ -159,7 +159,8 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
         yield from compare(account, record, charge, record.credits, hold.quote.source, done.now)
 
 
-def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
+def release(account: Account, hold: Hold, record: Record) -> Flow[bool]:
+    """Give a call back whole; ``False`` if it had ended already."""
     account.live.pop(hold.id, None)
     done = yield from account.transact(account.books.release(record))
     while not done.applied:
@@ -172,6 +173,7 @@ def _release(account: Account, hold: Hold, record: Record) -> Flow[None]:
     if done.applied and account.listening:
         now = done.now / MICROS
         yield from Tell(Released(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags))
+    return done.applied
 
 
 def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[None]:

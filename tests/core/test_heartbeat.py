@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import gc
 import threading
 
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import admit
+from budgetguard._core.records import Stage
+from budgetguard._core.settlement import renew, settle
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard.errors import StoreError
-from budgetguard.model import Quote
+from budgetguard.model import Outcome, Quote, Verdict
 from budgetguard.policy import Policy
 from budgetguard.ports import Transacted, Transaction
 from budgetguard.stores.memory import MemoryStore
 from budgetguard.testing import ManualClock
-from tests.core.hand import World
+from tests.core.hand import ACCEPTED, World
 
 PATIENCE = 10.0
 
@@ -51,15 +54,66 @@ def test_a_beat_renews_the_lease_of_every_call_under_way() -> None:
     assert set(world.store.load(account.name, due=True).records) == {hold.key}
 
 
-def test_a_call_that_was_not_sent_is_left_to_its_flow() -> None:
+def test_a_call_that_holds_what_it_needs_is_kept_before_it_is_sent() -> None:
     world = World()
     account, hold = under_way(world)
     hold.sent = False
     heart = by_hand(world)
     heart.watch(account, hold)
+    for _ in range(5):
+        world.clock.advance(100)
+        heart.beat()
+    assert world.store.load(account.name, due=True).records == {}
+
+
+def test_a_call_that_nobody_holds_any_more_ends_with_its_lease() -> None:
+    world = World()
+    account, hold = under_way(world)
+    heart, key = by_hand(world), hold.key
+    heart.watch(account, hold)
+    del hold
+    gc.collect()
     world.clock.advance(121)
     heart.beat()
-    assert set(world.store.load(account.name, due=True).records) == {hold.key}
+    assert set(world.store.load(account.name, due=True).records) == {key}
+
+
+def test_a_record_that_was_drawn_on_meanwhile_is_kept_as_it_is_now() -> None:
+    world = World()
+    account, hold = under_way(world)
+    assert hold.record is not None
+    now = hold.record.moved(Stage.RESERVED, credits=3)
+    world.store.transact(account.name, Transaction(drop=hold.record.drops(), put=now.puts(120.0)))
+    world.clock.advance(100)
+    assert world.run(renew(account, hold))
+    world.clock.advance(100)
+    assert world.store.load(account.name, due=True).records == {}
+    assert world.store.load(account.name, [hold.key]).records == {hold.key: now.dumps()}
+
+
+def test_synchronous_work_is_kept_as_long_as_its_permit_and_a_task_lives_by_its_own_lease() -> None:
+    world = World()
+    account, hold = under_way(world)
+    world.run(settle(account, hold, Verdict(Outcome.ACCEPTED)))
+    world.clock.advance(3500)
+    assert world.run(renew(account, hold))
+    world.clock.advance(3500)
+    assert world.store.load(account.name, due=True).records == {}
+    account, hold = under_way(world)
+    world.run(settle(account, hold, ACCEPTED))
+    assert not world.run(renew(account, hold))
+
+
+def test_a_call_in_line_is_left_to_its_flow() -> None:
+    world = World(limit=1)
+    under_way(world)
+    account, hold = world.process(), world.hold()
+    world.hand(admit(account, hold)).waits()
+    heart = by_hand(world)
+    heart.watch(account, hold)
+    world.clock.advance(121)
+    heart.beat()
+    assert set(world.store.load(account.name, due=True).records) >= {hold.key}
 
 
 def test_a_store_that_fails_does_not_stop_the_heart() -> None:

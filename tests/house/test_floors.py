@@ -14,8 +14,11 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"_version", "errors", "model", "events", "policy", "ports"}),),
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
-    (frozenset({"_names", "engine", "_drivers"}),),
-    (frozenset({"_asking", "_bodies", "_desk", "_http", "transport", "permit", "job", "pool", "tasks"}),),
+    (frozenset({"_names", "_tokens", "engine", "_drivers"}),),
+    (
+        frozenset({"_asking", "_bodies", "_desk", "_http", "_reserving", "transport", "permit", "job", "pool", "tasks"})
+        | {"_batch", "plan"},
+    ),
     (frozenset({"guard"}),),
     (frozenset({"instruments"}), frozenset({"testing"}), frozenset({"webhooks"})),
     (frozenset({"cli", "__main__"}),),
