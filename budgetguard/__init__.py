@@ -14,6 +14,7 @@ from budgetguard.errors import (
     CreditsUnavailable,
     InsufficientCredits,
     InsufficientSlots,
+    PermitError,
     ProviderError,
     QueueFull,
     QueueTimeout,
@@ -25,12 +26,14 @@ from budgetguard.errors import (
 )
 from budgetguard.guard import AsyncGuard, Guard
 from budgetguard.model import PoolState, Quote, State, TaskState
+from budgetguard.permit import AsyncPermit, Permit
 from budgetguard.policy import Policy
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
 
 __all__ = [
     "AsyncGuard",
     "AsyncGuardTransport",
+    "AsyncPermit",
     "BudgetGuardError",
     "CallbackError",
     "CreditsUnavailable",
@@ -38,6 +41,8 @@ __all__ = [
     "GuardTransport",
     "InsufficientCredits",
     "InsufficientSlots",
+    "Permit",
+    "PermitError",
     "Policy",
     "PoolState",
     "ProviderError",

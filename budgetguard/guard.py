@@ -17,6 +17,8 @@ from budgetguard._core.settlement import finish
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
+from budgetguard._reserving import AsyncReserving, Reserving
+from budgetguard._tokens import is_token
 from budgetguard.engine import Engine
 from budgetguard.errors import SettingError
 from budgetguard.events import Observer
@@ -131,7 +133,7 @@ class _Base:
         return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
 
 
-class Guard(_Base):
+class Guard(Reserving, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers in threads. Since 0.1.
 
     No call admitted is refused by the provider for want of credits or of a slot, as long as prices are right and nobody
@@ -195,21 +197,26 @@ class Guard(_Base):
         charge: int | None = None,
         key: str | None = None,
     ) -> bool:
-        """Tell the guard that a task has ended, for instance from a webhook. Since 0.1.
+        """Tell the guard that a task or a permit has ended, for instance from a webhook. Since 0.1.
 
         Its slots are free from here on. Telling twice is harmless.
 
         Args:
-            task_id: The provider's id.
+            task_id: The provider's id, or a permit's `token <Permit.token>`. An open permit is settled first.
             state: How it ended: ``succeeded``, ``failed`` or ``cancelled``.
             charge: Credits it cost, where known.
             key: The API key it was started with; needed only if it is not the guard's own and this process has not
                 used it yet.
 
         Returns:
-            Whether it was a task of ours that had not ended before.
+            Whether it was ours and had not ended before.
+
+        Raises:
+            PermitError: If a token cannot be read, or belongs to an account this guard does not know.
         """
         task = TaskSeen(task_id, _ended(state), charge)
+        if is_token(task_id):
+            return self._finished(task_id, task, self._told(key))
         return any(self.driver.run(account, finish(account, task)) for account in self._told(key))
 
     def state(self, key: str | None = None) -> State:
@@ -240,7 +247,7 @@ class Guard(_Base):
         self.close()
 
 
-class AsyncGuard(_Base):
+class AsyncGuard(AsyncReserving, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers on asyncio or trio. Since 0.1.
 
     The same promise as `Guard`, the same arguments, and the same methods with ``async``. One guard may be shared by any
@@ -306,8 +313,10 @@ class AsyncGuard(_Base):
         charge: int | None = None,
         key: str | None = None,
     ) -> bool:
-        """Tell the guard that a task has ended. See `Guard.finished`. Since 0.1."""
+        """Tell the guard that a task or a permit has ended. See `Guard.finished`. Since 0.1."""
         task = TaskSeen(task_id, _ended(state), charge)
+        if is_token(task_id):
+            return await self._finished(task_id, task, self._told(key))
         for account in self._told(key):
             if await self.driver.run(account, finish(account, task)):
                 return True
