@@ -109,6 +109,7 @@ class GuardTransport(httpx.BaseTransport):
                 account,
                 call(account, hold),
                 fetch=lambda: self._asking.fetch(request),
+                ask=lambda task_ids: self._asking.tasks(request, task_ids),
                 send=lambda: self._send(request, route, exchange),
             )
         except BaseException as error:
@@ -171,7 +172,9 @@ class GuardTransport(httpx.BaseTransport):
     def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
         hold = self._desk.hold(Quote(0, 0), CallOptions(), resendable=False)
         try:
-            dated = self._driver.run(account, claim_for_user(account, hold))
+            dated = self._driver.run(
+                account, claim_for_user(account, hold), ask=lambda task_ids: self._asking.tasks(request, task_ids)
+            )
             response = self._inner.handle_request(request)
             with _bodies.closing_on_error(response):
                 raw = _bodies.read(response)
@@ -274,6 +277,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
                 account,
                 call(account, hold),
                 fetch=lambda: self._asking.fetch(request),
+                ask=lambda task_ids: self._asking.tasks(request, task_ids),
                 send=lambda: self._send(request, route, exchange),
             )
         except BaseException as error:
@@ -335,7 +339,9 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
     async def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
         hold = self._desk.hold(Quote(0, 0), CallOptions(), resendable=False)
         try:
-            dated = await self._driver.run(account, claim_for_user(account, hold))
+            dated = await self._driver.run(
+                account, claim_for_user(account, hold), ask=lambda task_ids: self._asking.tasks(request, task_ids)
+            )
             response = await self._inner.handle_async_request(request)
             async with _bodies.aclosing_on_error(response):
                 raw = await _bodies.aread(response)

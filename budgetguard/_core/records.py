@@ -43,7 +43,19 @@ class Stage(enum.StrEnum):
 class Record:
     """One call. Changed only by the ledger."""
 
-    __slots__ = ("credits", "credits_tag", "id", "pool", "slack", "slots", "stage", "tag", "task_id", "task_lease")
+    __slots__ = (
+        "asked",
+        "credits",
+        "credits_tag",
+        "id",
+        "pool",
+        "slack",
+        "slots",
+        "stage",
+        "tag",
+        "task_id",
+        "task_lease",
+    )
 
     def __init__(
         self,
@@ -57,6 +69,7 @@ class Record:
         credits_tag: int = -1,
         task_id: str = "",
         task_lease: float = 0.0,
+        asked: int = 0,
     ) -> None:
         self.id = id
         self.stage = stage
@@ -72,6 +85,8 @@ class Record:
         self.task_id = task_id
         self.task_lease = task_lease
         """Seconds its task is believed to run."""
+        self.asked = asked
+        """How often since its lease was over nothing could be learnt of its task."""
 
     @property
     def key(self) -> str:
@@ -113,7 +128,7 @@ class Record:
         return (
             f"{self.stage}{_SEPARATOR}{self.id}{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
             f"{_SEPARATOR}{self.slack}{_SEPARATOR}{self.tag}{_SEPARATOR}{self.credits_tag}{_SEPARATOR}{self.task_lease}"
-            f"{_SEPARATOR}{self.task_id}"
+            f"{_SEPARATOR}{self.asked}{_SEPARATOR}{self.task_id}"
         ).encode()
 
     @classmethod
@@ -125,7 +140,8 @@ class Record:
         """
         try:
             # The task's id comes from the provider and may hold anything, so it stands last.
-            stage, name, held, slots, pool, slack, tag, credits_tag, lease, task_id = text.decode().split(_SEPARATOR, 9)
+            fields = text.decode().split(_SEPARATOR, 10)
+            stage, name, held, slots, pool, slack, tag, credits_tag, lease, asked, task_id = fields
             return cls(
                 name,
                 Stage(stage),
@@ -137,6 +153,7 @@ class Record:
                 int(credits_tag),
                 task_id,
                 float(lease),
+                int(asked),
             )
         except ValueError as error:
             raise StoreError("The store holds a record that this version cannot read.") from error
@@ -154,6 +171,7 @@ class Record:
             self.credits_tag,
             self.task_id,
             self.task_lease,
+            self.asked,
         )
         for name, value in changes.items():
             setattr(copy, name, value)

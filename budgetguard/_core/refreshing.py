@@ -14,11 +14,10 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, View, micros
 from budgetguard._core.line import Ticket
+from budgetguard._core.overdue import end_due
 from budgetguard._core.readings import Claim
-from budgetguard._core.records import Record, Stage
 from budgetguard._core.steps import Fetch, Flow, Tell, Wait
-from budgetguard.errors import StoreError
-from budgetguard.events import Expired, LowBalance, Refreshed, RefreshFailed, StrangerSeen
+from budgetguard.events import LowBalance, Refreshed, RefreshFailed, StrangerSeen
 from budgetguard.model import Reading
 
 __all__ = ["Look", "adopt", "claim_for_user", "expire_due", "look_again", "pause_while", "remaining"]
@@ -144,29 +143,10 @@ def adopt(account: Account, hold: Hold, reading: Reading | None) -> Flow[None]:
 
 
 def expire_due(account: Account) -> Flow[None]:
-    """End the leases whose time has come."""
-    records, found = yield from account.find(due=True)
-    for text in records.values():
-        try:
-            record = Record.loads(text)
-        except StoreError:
-            continue  # a newer version's, perhaps: one that cannot be read must not stop the others
-        view = found
-        while True:
-            done = yield from account.transact(account.books.expire(view, record))
-            if done.applied:
-                account.live.pop(record.id, None)
-                yield from _tell_expired(account, record, done.now)
-                break
-            moved = View(done.counters, done.now)
-            if _same_generation(view, moved):
-                break  # somebody else ended it
-            view = moved
-
-
-def _same_generation(before: View, after: View) -> bool:
-    names = (c.GENERATION, c.MARK, c.CREDITS_GENERATION, c.CREDITS_BASE)
-    return all(before[name] == after[name] for name in names)
+    """End the leases whose time has come, but for those of tasks that still run."""
+    records, view = yield from account.find(due=True)
+    if records:
+        yield from end_due(account, records.values(), view)
 
 
 def _claim(account: Account, hold: Hold) -> Flow[Claim | None]:
@@ -210,14 +190,6 @@ def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
             return
         if done.counters.get(c.CLAIM, 0) != claim.until:
             return
-
-
-def _tell_expired(account: Account, record: Record, now: int) -> Flow[None]:
-    if account.listening and record.stage is not Stage.MOVED:
-        what = "call" if record.in_line or record.stage is Stage.RESERVED else "task"
-        yield from Tell(
-            Expired(account.name, now / MICROS, record.id, what, record.task_id or None, record.credits, record.slots)
-        )
 
 
 def _tell_refreshed(

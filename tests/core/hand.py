@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import View
 from budgetguard._core.settlement import abandon
-from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard._core.steps import (
+    Ask,
+    Asked,
+    Fetch,
+    Fetched,
+    Flow,
+    Load,
+    Scan,
+    Send,
+    Step,
+    Tell,
+    Transact,
+    Wait,
+    Wake,
+)
 from budgetguard.events import Event
 from budgetguard.model import Capacity, Outcome, Quote, Reading, Verdict
 from budgetguard.policy import Policy
@@ -36,6 +50,9 @@ class World:
         self.seconds = 0.0
         """How long the credits endpoint takes."""
         self.fetches = 0
+        self.tasks: dict[str, Asked] | None = None
+        """What the provider says of its tasks; ``None`` where nobody can ask."""
+        self.asked: list[str] = []
         self.events: list[Event] = []
         self.numbers = 0
 
@@ -60,6 +77,12 @@ class World:
         if not self.readable:
             return Fetched(None, "status 500")
         return Fetched(Reading(self.credits, {"": Capacity(self.limit, self.running)}))
+
+    def answers(self, task_ids: Sequence[str]) -> list[Asked] | None:
+        if self.tasks is None:
+            return None
+        self.asked += task_ids
+        return [self.tasks.get(task_id) or Asked(None, "no such task") for task_id in task_ids]
 
     def hand(self, flow: Flow[Any], *verdicts: Verdict) -> Hand:
         return Hand(self, flow, list(verdicts))
@@ -135,6 +158,10 @@ class Hand:
                 self.answer(world.store.load(step.account, step.records, due=step.due))
             case Fetch():
                 self.answer(world.reading())
+            case Ask():
+                self.answer(world.answers(step.task_ids))
+            case Scan():
+                self.answer(world.store.scan(step.account, step.cursor))
             case Send():
                 self.answer(self.verdicts.pop(0) if self.verdicts else ACCEPTED)
             case Wait():

@@ -218,6 +218,7 @@ def _settle(world: World) -> None:
     if stuck:
         raise Broken("2 never under for long", f"{stuck} still wait though everything is over")
     world.scenario.fetch_fails = 0.0
+    world.scenario.asks = world.scenario.asks and 0.0
     world.scenario.fetch = min(world.scenario.fetch, SECOND)
     survivor = Process(world, len(world.processes))
     world.processes.append(survivor)

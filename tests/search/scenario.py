@@ -103,6 +103,8 @@ class Scenario:
     """Processes that are suspended: when, which, for how long."""
     questions: list[tuple[int, int, bool]] = field(default_factory=list)
     """Questions for the balance by a user's own client: when, in which process, whether cancelled halfway."""
+    asks: float | None = None
+    """How likely a question about a task whose lease is over fails; ``None`` where nobody can ask."""
     heartbeat: bool = False
     """Whether leases of calls being sent are renewed; needed where a call may take longer than a lease."""
     listening: bool = True
@@ -147,6 +149,7 @@ def draw(seed: int) -> Scenario:
         send=rng.choice((1_000, 300_000, 1_000_000)),
         tells_charge=rng.random() < 0.6,
         refunds=rng.random() < 0.6 or policy.refund_failed,
+        asks=random.Random(f"asks {seed}").choice((None, 0.0, 0.5, 1.0)),
     )
     _provider(rng, scenario, traits)
     _calls(rng, scenario, traits)

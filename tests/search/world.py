@@ -16,7 +16,20 @@ from typing import Any
 from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
 from budgetguard._core.settlement import finish, renew
-from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard._core.steps import (
+    Ask,
+    Asked,
+    Fetch,
+    Fetched,
+    Flow,
+    Load,
+    Send,
+    Step,
+    Tell,
+    Transact,
+    Wait,
+    Wake,
+)
 from budgetguard.errors import Refused
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 from budgetguard.stores.memory import MemoryStore
@@ -169,6 +182,8 @@ class World:
             self._wait(actor, step)
         elif isinstance(step, Fetch):
             self._fetch(actor, step)
+        elif isinstance(step, Ask):
+            self._ask(actor, step)
         elif isinstance(step, Send):
             self._send(actor, step)
         else:
@@ -233,6 +248,22 @@ class World:
         actor.snapshot = snapshot
         self.say(actor, f"fetched {None if snapshot is None else snapshot.reading}")
         self.advance(actor, Fetched(None, "fault") if snapshot is None else Fetched(snapshot.reading))
+
+    def _ask(self, actor: Actor, step: Ask) -> None:
+        """Ask about tasks, all at once."""
+        scenario = self.scenario
+        if scenario.asks is None or not step.task_ids:
+            self.later(actor, 0, self.advance, actor, None)
+            return
+        self.counted["asked about"] += len(step.task_ids)
+        there, back = self._way(scenario.fetch, actor), self._way(scenario.fetch, actor)
+        fails = self.rng.random() < scenario.asks
+        self.later(actor, there, self._tell_tasks, actor, step, back, fails)
+
+    def _tell_tasks(self, actor: Actor, step: Ask, back: int, fails: bool) -> None:
+        answers = [Asked(None, "fault", again=True) if fails else Asked(self.seen(name)) for name in step.task_ids]
+        self.say(actor, f"asked about {list(step.task_ids)}: {[answer.task for answer in answers]}")
+        self.later(actor, back, self.advance, actor, answers)
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
