@@ -112,7 +112,12 @@ class Reserving:
         """
         account, hold = ask_for(self.engine, self.bearer, credits, slots, pool, None, None, 0)
         try:
-            return self.driver.run(account, can_afford(account, hold), fetch=lambda: self.asking.fetch(self.bearer))
+            return self.driver.run(
+                account,
+                can_afford(account, hold),
+                fetch=lambda: self.asking.fetch(self.bearer),
+                ask=lambda ids: self.asking.tasks(self.bearer, ids),
+            )
         except BaseException:
             with contextlib.suppress(StoreError):
                 self.driver.run(account, abandon(account, hold))
@@ -164,7 +169,10 @@ class AsyncReserving:
         account, hold = ask_for(self.engine, self.bearer, credits, slots, pool, None, None, 0)
         try:
             return await self.driver.run(
-                account, can_afford(account, hold), fetch=lambda: self.asking.fetch(self.bearer)
+                account,
+                can_afford(account, hold),
+                fetch=lambda: self.asking.fetch(self.bearer),
+                ask=lambda ids: self.asking.tasks(self.bearer, ids),
             )
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):

@@ -273,9 +273,19 @@ class Permit(_Handle):
         try:
             if now:
                 flow = admit_now(account, hold)
-                self._had = guard.driver.run(account, flow, fetch=lambda: guard.asking.fetch(guard.bearer))
+                self._had = guard.driver.run(
+                    account,
+                    flow,
+                    fetch=lambda: guard.asking.fetch(guard.bearer),
+                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
+                )
             else:
-                guard.driver.run(account, admit(account, hold), fetch=lambda: guard.asking.fetch(guard.bearer))
+                guard.driver.run(
+                    account,
+                    admit(account, hold),
+                    fetch=lambda: guard.asking.fetch(guard.bearer),
+                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
+                )
                 self._had = True
         finally:
             if not self._had:
@@ -341,9 +351,19 @@ class AsyncPermit(_Handle):
         try:
             if now:
                 flow = admit_now(account, hold)
-                self._had = await guard.driver.run(account, flow, fetch=lambda: guard.asking.fetch(guard.bearer))
+                self._had = await guard.driver.run(
+                    account,
+                    flow,
+                    fetch=lambda: guard.asking.fetch(guard.bearer),
+                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
+                )
             else:
-                await guard.driver.run(account, admit(account, hold), fetch=lambda: guard.asking.fetch(guard.bearer))
+                await guard.driver.run(
+                    account,
+                    admit(account, hold),
+                    fetch=lambda: guard.asking.fetch(guard.bearer),
+                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
+                )
                 self._had = True
         finally:
             if not self._had:

@@ -221,9 +221,10 @@ def _refund_twice(
         add[c.CREDITS] = record.credits
 
 
-def _not_giving_back(original: Around, account: Account, hold: Hold, record: Record) -> Flow[None]:
+def _not_giving_back(original: Around, account: Account, hold: Hold, record: Record) -> Flow[bool]:
     hold.record = None
     yield from ()
+    return False
 
 
 def _unknown_given_back(original: Around, account: Account, hold: Hold, verdict: Any, **rest: Any) -> Flow[None]:
@@ -349,7 +350,7 @@ _ALL = (
     Mutation("a call is tagged with the generation last seen", ((Books, "accept", _accept_unexpecting),)),
     Mutation("a release does not end the record", ((Books, "release", _not_dropping),)),
     Mutation("a finish does not end the record", ((Books, "finish", _not_dropping),)),
-    Mutation("a refused call is not given back", ((settlement, "_release", _not_giving_back),)),
+    Mutation("a refused call is not given back", ((settlement, "release", _not_giving_back),)),
     Mutation("an unknown outcome is given back at once", ((settlement, "settle", _unknown_given_back),), ("unknown",)),
     Mutation(
         "the end of a lease gives back what was sent", ((Books, "expire", _expire_gives_back),), ("unknown", "killed")
