@@ -26,6 +26,7 @@ from budgetguard.errors import (
 )
 from budgetguard.guard import AsyncGuard, Guard
 from budgetguard.model import PoolState, Quote, State, TaskState
+from budgetguard.plan import Plan, PlannedJob
 from budgetguard.permit import AsyncPermit, Permit
 from budgetguard.policy import Policy
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
@@ -43,6 +44,8 @@ __all__ = [
     "InsufficientSlots",
     "Permit",
     "PermitError",
+    "Plan",
+    "PlannedJob",
     "Policy",
     "PoolState",
     "ProviderError",

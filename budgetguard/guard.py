@@ -23,6 +23,7 @@ from budgetguard.engine import Engine
 from budgetguard.errors import SettingError
 from budgetguard.events import Observer
 from budgetguard.model import State, TaskSeen, TaskState
+from budgetguard.plan import AsyncPlans, Plans
 from budgetguard.policy import Policy
 from budgetguard.ports import AsyncStore, Provider, Store
 from budgetguard.stores import MemoryStore, open_store
@@ -121,6 +122,11 @@ class _Base:
                     accounts.append(own)
         return accounts
 
+    def asked(self, key: str | None) -> tuple[Account, httpx.Request]:
+        """Find the account that is meant, and what to ask for its balance with: the guard's own, or that of *key*."""
+        bearer = self.bearer if key is None else self._bear(key)
+        return self.engine.account(self.engine.provider.key_of(bearer.headers) or ""), bearer
+
     def _one(self, key: str | None) -> Account:
         accounts = self._accounts(key)
         if len(accounts) != 1:
@@ -133,7 +139,7 @@ class _Base:
         return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
 
 
-class Guard(Reserving, _Base):
+class Guard(Plans, Reserving, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers in threads. Since 0.1.
 
     No call admitted is refused by the provider for want of credits or of a slot, as long as prices are right and nobody
@@ -247,7 +253,7 @@ class Guard(Reserving, _Base):
         self.close()
 
 
-class AsyncGuard(AsyncReserving, _Base):
+class AsyncGuard(AsyncPlans, AsyncReserving, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers on asyncio or trio. Since 0.1.
 
     The same promise as `Guard`, the same arguments, and the same methods with ``async``. One guard may be shared by any

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from budgetguard._version import __version__
-from budgetguard.cli import fake, price, status
+from budgetguard.cli import fake, plan, price, status
 from budgetguard.cli.demo import command
 
 __all__ = ["app"]
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(status.app, name="status")
 app.add_typer(price.app, name="price")
+app.command(epilog=plan.EPILOG)(plan.plan)
 app.add_typer(fake.app, name="fake")
 app.command(epilog=command.EPILOG)(command.demo)
 

@@ -27,6 +27,8 @@ PUBLIC: dict[str, set[str]] = {
         "InsufficientSlots",
         "Permit",
         "PermitError",
+        "Plan",
+        "PlannedJob",
         "Policy",
         "PoolState",
         "ProviderError",
