@@ -265,12 +265,16 @@ class Store(Protocol):
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """Call *changed* after every applied transaction with ``wake``, from any thread; returns what ends it.
 
-        *changed* must be quick and must not call the store. It may be called more often than there is news.
+        *changed* must be quick and must not call the store. It may be called more often than there is news. What it
+        raises concerns neither the other watchers nor whoever made the transaction.
         """
         ...
 
     def close(self) -> None:
-        """Let go of what is held open. What was stored stays stored."""
+        """Let go of what is held open. What was stored stays stored.
+
+        A later call opens it again. A watch from before may be silent then: who goes on watching begins anew.
+        """
         ...
 
 
@@ -281,7 +285,7 @@ class AsyncStore(Store, Protocol):
     """
 
     async def atransact(self, account: str, transaction: Transaction) -> Transacted:
-        """See `Store.transact`."""
+        """See `Store.transact`. Cancelled, it is applied whole or not at all."""
         ...
 
     async def aload(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:

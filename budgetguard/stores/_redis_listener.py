@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from budgetguard.stores._calling import call
 from budgetguard.stores._redis_lanes import Rules
 from budgetguard.stores._redis_link import Link
 from budgetguard.stores._redis_wire import Args
@@ -233,10 +234,7 @@ class Listener:
                     return
                 watched.heard = number
             watchers = watched.watchers
-        for changed in watchers:
-            # One that fails must not keep the others from being called, now and later.
-            with contextlib.suppress(Exception):
-                changed()
+        call(watchers)
 
 
 def _empty(ear: socket.socket) -> None:

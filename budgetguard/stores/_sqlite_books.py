@@ -8,6 +8,7 @@ read that version before need not read the counters again.
 from __future__ import annotations
 
 import json
+import operator
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -194,7 +195,7 @@ class Books:
             return Transacted(applied=True, counters=counters.copy(), now=now)
         counters = counters.copy()
         for name, delta in transaction.add.items():
-            counters[name] = counters.get(name, 0) + delta
+            counters[name] = counters.get(name, 0) + operator.index(delta)
         for name in transaction.stamp:
             counters[name] = now
         if transaction.wake:

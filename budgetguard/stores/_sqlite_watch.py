@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from budgetguard.errors import StoreError
+from budgetguard.stores._calling import call
 
 __all__ = ["Looker", "Watchers"]
 
@@ -100,8 +101,7 @@ class Watchers:
             calls = self._calls.get(account, ())
             if calls and wakes > self._seen.get(account, -1):
                 self._seen[account] = wakes
-        for changed in calls:
-            _call(changed)
+        call(calls)
 
     # -- the thread -------------------------------------------------------------------------------------------------
 
@@ -152,8 +152,7 @@ class Watchers:
                     self._seen[account] = wakes
                 calls = self._calls.get(account, ()) if news else ()
             active = active or news
-            for changed in calls:
-                _call(changed)
+            call(calls)
         return active
 
 
@@ -168,12 +167,3 @@ def _watch(watchers_of: weakref.ref[Watchers], looker_of: weakref.ref[Looker], n
         if pause is None:
             return
         nudge.wait(pause)
-
-
-def _call(changed: Callable[[], None]) -> None:
-    try:
-        changed()
-    except Exception:  # noqa: BLE001 - what was applied stays applied, whatever those who hear of it do
-        import structlog  # noqa: PLC0415 - costs 90 ms, and is hardly ever needed
-
-        structlog.get_logger("budgetguard").warning("watcher_failed", exc_info=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import operator
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
+from budgetguard.ports import Loaded, Put, Scanned, Transacted, Transaction
+from budgetguard.stores._calling import call
 
 __all__ = ["MemoryStore"]
 
@@ -54,18 +56,18 @@ class MemoryStore:
             counters = books.counters
             if not _allowed(books, transaction, now):
                 return Transacted(applied=False, counters=counters.copy(), now=now)
-            for name, delta in transaction.add.items():
-                counters[name] = counters.get(name, 0) + delta
-            for name in transaction.stamp:
-                counters[name] = now
+            # Worked out before anything changes, as a wrong type shows here.
+            sums = {name: counters.get(name, 0) + operator.index(delta) for name, delta in transaction.add.items()}
+            puts = [(key, put.value, _due_at(put, now)) for key, put in transaction.put.items()]
+            counters.update(sums)
+            counters.update(dict.fromkeys(transaction.stamp, now))
             for key in transaction.drop:
                 _drop(books, key)
-            for key, put in transaction.put.items():
-                _put(books, key, put.value, None if put.lease is None else now + int(put.lease * 1_000_000))
+            for key, value, due in puts:
+                _put(books, key, value, due)
             done = Transacted(applied=True, counters=counters.copy(), now=now)
             watchers = books.watchers if transaction.wake else ()
-        for changed in watchers:
-            changed()
+        call(watchers)
         return done
 
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
@@ -90,7 +92,7 @@ class MemoryStore:
             return Scanned({key: books.records[key][0] for key in page[:_PAGE]}, more)
 
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
-        """See `budgetguard.ports.Store.watch`."""
+        """See `budgetguard.ports.Store.watch`. What *changed* raises is logged."""
         books = self._accounts.get(account) or self._open(account)
 
         def watcher() -> None:
@@ -153,6 +155,12 @@ def _allowed(books: _Books, transaction: Transaction, now: int) -> bool:
         if record is None or record[0] != text:
             return False
     return all(key not in records or key in transaction.drop for key in transaction.put)
+
+
+def _due_at(put: Put, now: int) -> int | None:
+    if not isinstance(put.value, bytes):
+        raise TypeError(f"a record is bytes, not {type(put.value).__name__}")
+    return None if put.lease is None else now + int(put.lease * 1_000_000)
 
 
 def _put(books: _Books, key: str, value: bytes, due: int | None) -> None:

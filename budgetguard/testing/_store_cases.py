@@ -16,6 +16,7 @@ __all__ = ["ODD", "PATIENCE", "StoreCases"]
 PATIENCE = 10.0
 """Seconds a wake-up may take; only a store that is wrong needs them."""
 _LARGE = 10**15
+_AHEAD = 4 * 10**15
 ODD = ("with space", "a:b:c", "{braces}", "*?[x]", "line\nfeed", "unit\x1fmark", "grün 猫", "'quoted\"", "%s\\", "🐈")
 
 
@@ -88,6 +89,15 @@ class StoreCases:
         self.advance(2 * self.tick)
         assert self._do(within={"at": int(3600 * 1e6)}).applied
         assert not self._do(within={"at": int(self.tick * 1e6)}).applied
+
+    def test_a_time_is_compared_to_the_microsecond(self) -> None:
+        """However large it is. One that lies ahead is within any reach, and behind by less than nothing."""
+        now = self._load().now
+        self._do(add={"before": now - 1, "ahead": _AHEAD})
+        assert not self._do(within={"before": 0}).applied
+        assert self._do(within={"ahead": 0}).applied
+        assert self._do(within={"ahead": self._load().now + 10**12 - _AHEAD}).applied
+        assert not self._do(within={"ahead": now - 1 - _AHEAD}).applied
 
     def test_a_stamp_is_the_time_of_the_transaction_itself(self) -> None:
         """Whatever the counter was; and what is expected or floored is looked at before."""
@@ -232,6 +242,18 @@ class StoreCases:
             seen |= due
         assert seen == {f"r{number}": b"%d" % number for number in range(250)}
 
+    def test_an_amount_that_is_no_whole_number_changes_nothing(self) -> None:
+        """Whoever gave it is told, and the store goes on as if it had not been asked."""
+        self._do(add={"a": 5}, put={"kept": Put(b"1", None)})
+        for wrong in (1.5, "1", None):
+            step = Transaction(add={"a": 1, "b": wrong, "c": 1}, put={"new": Put(b"1", None)}, drop={"kept": b"1"})  # type: ignore[dict-item]
+            with contextlib.suppress(TypeError):
+                self.store.transact(self.account, step)
+                raise AssertionError(wrong)
+            loaded = self._load("kept", "new")
+            assert (loaded.counters, loaded.records) == ({"a": 5}, {"kept": b"1"})
+        assert self._of(self._do(add={"a": 1}).counters, "a") == (6,)
+
     # -- time -------------------------------------------------------------------------------------------------------
 
     def test_the_time_is_in_whole_microseconds_and_never_runs_backwards(self) -> None:
@@ -265,6 +287,22 @@ class StoreCases:
             self._stack.callback(self.store.watch(self.account, event.set))
         self._do(wake=True)
         assert all(event.wait(PATIENCE) for event in woken)
+
+    def test_a_watcher_that_fails_harms_nobody(self) -> None:
+        """Neither the others nor whoever made the transaction, now and later."""
+        before, after = threading.Event(), threading.Event()
+
+        def fail() -> None:
+            raise RuntimeError
+
+        for changed in (before.set, fail, after.set):
+            self._stack.callback(self.store.watch(self.account, changed))
+        for _ in range(2):
+            assert self._do(wake=True).applied
+            assert before.wait(PATIENCE)
+            assert after.wait(PATIENCE)
+            before.clear()
+            after.clear()
 
     def test_who_stopped_watching_is_not_woken(self) -> None:
         """Stopping ends this watch and no other, and stopping twice is harmless."""

@@ -29,7 +29,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ClassVar, TypeVar
 
+from anyio import create_task_group
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.lowlevel import checkpoint
 
 from budgetguard.ports import AsyncStore, Loaded, Put, Scanned, Store, Transacted, Transaction
 from budgetguard.testing._store_cases import ODD, PATIENCE, StoreCases
@@ -76,6 +78,21 @@ class _Contract(StoreCases):
             step = Transaction(add={"ended": 1}, drop={key: b"1"})
             assert sum(done.applied for done in self._race(partial(self._step, step))) == 1
         assert self._of(self._load().counters, "ended") == (10,)
+
+    def test_many_who_open_a_new_store_at_once_share_it(self) -> None:
+        """Whatever is made when a store is first used is made once."""
+        handles, account = (self.store, self._other()), self.account
+        barrier = threading.Barrier(self.threads)
+
+        def begin(number: int) -> bool:
+            barrier.wait(PATIENCE)
+            step = Transaction(add={"a": 1}, put={f"r{number}": Put(b"1", None)})
+            return handles[number % 2].transact(account, step).applied
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            assert all(pool.map(begin, range(self.threads)))
+        loaded = self._load(*(f"r{number}" for number in range(self.threads)))
+        assert (loaded.counters["a"], len(loaded.records)) == (self.threads, self.threads)
 
     def test_any_mixture_of_transactions_adds_up_to_what_was_applied(self) -> None:
         """Seeded schedules of additions, expectations and records, in many threads at once."""
@@ -211,6 +228,25 @@ class AsyncStoreContract(_Contract):
     async def make_store(self) -> AsyncStore:
         """Make the store under test, empty or not: each test uses an account of its own."""
         raise NotImplementedError
+
+    def test_a_cancelled_transaction_is_applied_whole_or_not_at_all(self) -> None:
+        """Wherever it is cancelled. The store goes on."""
+        store = self.store
+        assert isinstance(store, _Blocking)
+        names = [f"r{turn}" for turn in range(40)]
+        for turn, name in enumerate(names):
+            store.portal.call(self._cancelled, name, turn // 2)
+            loaded = self._load(*names)
+            assert loaded.counters.get("a", 0) == len(loaded.records)
+        assert self._do(add={"b": 1}).applied
+
+    async def _cancelled(self, name: str, steps: int) -> None:
+        step = Transaction(add={"a": 1}, put={name: Put(b"1", None)})
+        async with create_task_group() as group:
+            group.start_soon(self._first.atransact, self.account, step)
+            for _ in range(steps):
+                await checkpoint()
+            group.cancel_scope.cancel()
 
     async def make_other(self) -> AsyncStore:
         """Make another handle on the same data, as another process would. By default the same one serves."""
