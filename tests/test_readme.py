@@ -22,13 +22,16 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```", README + DOCS, flags=re.DOTALL |
 
 
 class Both:
-    """Answers for both providers, in process, whatever the host."""
+    """Answers for both providers, in process, whatever the host; and for the one that is made up."""
 
     def __init__(self) -> None:
         self.vidu = FakeVidu(credits=500, limit=5).transport()
         self.udio = FakeUdio(credits=500).transport()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "pictures.example":
+            assert request.url.path == "/v1/balance"
+            return httpx.Response(200, json={"cents": 500})
         inner = self.udio if request.url.host == "udioapi.pro" else self.vidu
         return inner.handle_request(request)
 
@@ -77,6 +80,12 @@ def test_the_defaults_in_the_table_of_settings_are_the_policys() -> None:
 def test_every_file_the_readme_points_to_is_there() -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_every_file_the_docs_point_to_is_there() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_every_refusal_is_in_the_table() -> None:
