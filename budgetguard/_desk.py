@@ -14,6 +14,7 @@ from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard._http import CallOptions
+from budgetguard._scope import around
 from budgetguard.engine import Engine
 from budgetguard.errors import InsufficientCredits, ReadingError, Refused, SettingError, UnknownPrice
 from budgetguard.model import Quote, Reading, Route, TaskSeen, Verdict
@@ -111,8 +112,11 @@ class Desk:
             return quote
         return Quote(quote.credits, options.slots, quote.pool, quote.credits_min, quote.task_lease, quote.source)
 
-    def hold(self, quote: Quote, options: CallOptions, *, resendable: bool) -> Hold:
-        return self.engine.hold(quote, priority=options.priority, deadline=options.deadline, resendable=resendable)
+    def hold(self, account: Account, quote: Quote, options: CallOptions, *, resendable: bool) -> Hold:
+        """Prepare a call's hold; inside a job or a permit's block it draws on that."""
+        hold = self.engine.hold(quote, priority=options.priority, deadline=options.deadline, resendable=resendable)
+        hold.outer = around(account)
+        return hold
 
     def refused(self, request: httpx.Request, refused: Refused) -> httpx.Response:
         """Answer a refusal, or raise it."""

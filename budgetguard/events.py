@@ -18,6 +18,7 @@ __all__ = [
     "Admitted",
     "Event",
     "Expired",
+    "Joined",
     "LowBalance",
     "Observer",
     "OutcomeUnknown",
@@ -76,6 +77,20 @@ class Queued(Event):
     pool: str
     reason: str
     place: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Event):
+    """A call drew on the hold of the job around it. *outer* is that hold; *credits* and *slots* are what it drew.
+
+    What it needed beyond that was admitted before.
+    """
+
+    reservation: str
+    outer: str
+    credits: int
+    slots: int
     tags: tuple[str, ...] = ()
 
 

@@ -16,13 +16,15 @@ from typing import Any, Self
 import anyio
 
 from budgetguard._core.account import Account, Hold
-from budgetguard._core.admission import admit, admit_now
 from budgetguard._core.endings import finish
+from budgetguard._core.joining import enter
 from budgetguard._core.permits import give_back
+from budgetguard._core.records import Stage
 from budgetguard._core.settlement import abandon, settle
 from budgetguard._core.steps import Flow
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._http import CallOptions
+from budgetguard._scope import Scope, around
 from budgetguard.errors import PermitError, StoreError
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 
@@ -36,9 +38,13 @@ class _Handle:
         self._guard = guard
         self._account = account
         self._hold = hold
+        hold.outer = around(account)
         self._task_id = task_id or ""
         self._lock = threading.Lock()
         self._had = False
+        self._alone = False
+        """Whether its holder said that something leaves that is no call of a guarded client."""
+        self._scope = Scope(self, account, hold)
         self._inside = False
         self._word = ""
         """What was said of its end."""
@@ -100,6 +106,8 @@ class _Handle:
     def sent(self) -> None:
         """Note that the call may leave from here on: what ends without a word is then not given back unasked.
 
+        Not needed for calls of a guarded client: they join the permit, and each knows by itself how it ended.
+
         Raises:
             PermitError: If it was released already.
         """
@@ -107,7 +115,7 @@ class _Handle:
         with self._lock:
             if self._word == "released":
                 raise self._contradiction("sent")
-            self._hold.sent = True
+            self._hold.sent = self._alone = True
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -131,6 +139,7 @@ class _Handle:
         with self._lock:
             if not self._word:
                 self._word, self._charge, self._task = word, charge, task
+                self._hold.closed = True
             elif (
                 word != self._word
                 or (charge is not None and charge != (self.credits if self._charge is None else self._charge))
@@ -150,7 +159,7 @@ class _Handle:
         """Tell what is left to be done when the block is left: by what was said, or else by what was sent."""
         if self._word:
             return "" if self._done else self._word
-        if not self._hold.sent:
+        if not self._hold.sent or (self._hold.joins and not self._alone):
             return "released"
         return "unknown" if failed else "settled"
 
@@ -158,6 +167,7 @@ class _Handle:
         if self._inside or self._word:
             raise PermitError("A permit's block is entered once: reserve anew for another call.")
         self._inside = True
+        self._scope.enter()
 
     def _end(self, word: str, charge: int | None = None, task_id: str | None = None) -> Flow[None]:
         """End it as said."""
@@ -166,6 +176,7 @@ class _Handle:
     def _leave(self, *, failed: bool) -> Flow[None]:
         """End what is left when the block is left."""
         self._inside = False
+        self._scope.leave()
         word = self._unsaid(failed=failed)
         return self._end(word) if word else self._free()
 
@@ -177,7 +188,8 @@ class _Handle:
             if word == "released":
                 yield from give_back(account, hold)
             elif word == "settled":
-                yield from settle(account, hold, Verdict(Outcome.ACCEPTED, self._charge, self._task or None))
+                verdict = self._rest()
+                yield from give_back(account, hold) if verdict is None else settle(account, hold, verdict)
             else:
                 self._guard.heartbeat.forget(hold)
                 yield from settle(account, hold, Verdict(Outcome.UNKNOWN))
@@ -186,13 +198,25 @@ class _Handle:
             self._said(done=done or word == "unknown")
         yield from self._free()
 
+    def _rest(self) -> Verdict | None:
+        """Tell what is left to book when it is settled; ``None`` for nothing: the calls that joined it did it all."""
+        hold = self._hold
+        charge = self._charge if self._charge is None else max(0, self._charge - hold.spent)
+        known = not self._task or self._task in hold.tasks
+        if hold.joins and known and not charge and (charge is not None or not self._alone):
+            return None
+        return Verdict(Outcome.ACCEPTED, charge, None if known and hold.joins else self._task or None)
+
     def _free(self) -> Flow[None]:
         """Once nothing is sent any more: give the slots back that do not stay with a task."""
-        if self._word == "settled" and not self._task and self._inside:
+        record = self._hold.record
+        booked = record is not None and record.stage is Stage.ACCEPTED and not record.task_id
+        if booked and self._inside:
             return  # the block holds them
         self._guard.heartbeat.forget(self._hold)
-        if self._word == "settled" and self._done and not self._task and not self._hold.elsewhere:
+        if booked:
             yield from finish(self._account, TaskSeen(self._hold.id, TaskState.SUCCEEDED))
+            self._hold.record = None
 
     def _check(self) -> None:
         """Complain if it was released here, and ended as taken by its token elsewhere."""
@@ -271,22 +295,8 @@ class Permit(_Handle):
         guard, account, hold = self._guard, self._account, self._hold
         guard.heartbeat.watch(account, hold)
         try:
-            if now:
-                flow = admit_now(account, hold)
-                self._had = guard.driver.run(
-                    account,
-                    flow,
-                    fetch=lambda: guard.asking.fetch(guard.bearer),
-                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
-                )
-            else:
-                guard.driver.run(
-                    account,
-                    admit(account, hold),
-                    fetch=lambda: guard.asking.fetch(guard.bearer),
-                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
-                )
-                self._had = True
+            flow = enter(account, hold, now=now)
+            self._had = guard.driver.run(account, flow, fetch=lambda: guard.asking.fetch(guard.bearer))
         finally:
             if not self._had:
                 guard.heartbeat.forget(hold)
@@ -349,22 +359,8 @@ class AsyncPermit(_Handle):
         guard, account, hold = self._guard, self._account, self._hold
         guard.heartbeat.watch(account, hold)
         try:
-            if now:
-                flow = admit_now(account, hold)
-                self._had = await guard.driver.run(
-                    account,
-                    flow,
-                    fetch=lambda: guard.asking.fetch(guard.bearer),
-                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
-                )
-            else:
-                await guard.driver.run(
-                    account,
-                    admit(account, hold),
-                    fetch=lambda: guard.asking.fetch(guard.bearer),
-                    ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
-                )
-                self._had = True
+            flow = enter(account, hold, now=now)
+            self._had = await guard.driver.run(account, flow, fetch=lambda: guard.asking.fetch(guard.bearer))
         finally:
             if not self._had:
                 guard.heartbeat.forget(hold)

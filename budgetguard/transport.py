@@ -102,7 +102,7 @@ class GuardTransport(httpx.BaseTransport):
             return desk.refused(request, unknown)
         if quote is None:
             return self._inner.handle_request(request)
-        hold = desk.hold(quote, options, resendable=resendable)
+        hold = desk.hold(account, quote, options, resendable=resendable)
         self._heartbeat.watch(account, hold)
         try:
             verdict = self._driver.run(
@@ -170,7 +170,7 @@ class GuardTransport(httpx.BaseTransport):
         _bodies.slot(response, closed)
 
     def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
-        hold = self._desk.hold(Quote(0, 0), CallOptions(), resendable=False)
+        hold = self._desk.engine.hold(Quote(0, 0))
         try:
             dated = self._driver.run(
                 account, claim_for_user(account, hold), ask=lambda task_ids: self._asking.tasks(request, task_ids)
@@ -270,7 +270,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             return desk.refused(request, unknown)
         if quote is None:
             return await self._inner.handle_async_request(request)
-        hold = desk.hold(quote, options, resendable=resendable)
+        hold = desk.hold(account, quote, options, resendable=resendable)
         self._heartbeat.watch(account, hold)
         try:
             verdict = await self._driver.run(
@@ -337,7 +337,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         _bodies.aslot(response, closed)
 
     async def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
-        hold = self._desk.hold(Quote(0, 0), CallOptions(), resendable=False)
+        hold = self._desk.engine.hold(Quote(0, 0))
         try:
             dated = await self._driver.run(
                 account, claim_for_user(account, hold), ask=lambda task_ids: self._asking.tasks(request, task_ids)

@@ -36,20 +36,26 @@ class Hold:
     __slots__ = (
         "__weakref__",
         "claim",
+        "closed",
         "deadline",
         "elsewhere",
         "id",
         "joined",
+        "joins",
         "mark",
         "number",
+        "outer",
         "priority",
         "quote",
         "record",
         "refused_on",
         "resendable",
         "sent",
+        "share",
+        "spent",
         "started",
         "tags",
+        "tasks",
         "ticket",
     )
 
@@ -85,6 +91,18 @@ class Hold:
         self.refused_on: View | None = None
         """What was known when the provider refused it for want of credits."""
         self.sent = False
+        self.outer: Hold | None = None
+        """The hold around it, on which it draws."""
+        self.share = (0, 0)
+        """Credits and slots it drew from there."""
+        self.closed = False
+        """Whether its end was said: nothing draws on it any more."""
+        self.joins = 0
+        """Calls that drew on it."""
+        self.spent = 0
+        """Credits those were charged, or may have been."""
+        self.tasks: frozenset[str] = frozenset()
+        """The tasks those became."""
         self.elsewhere = False
         """Whether it was found to be ended by its token, perhaps in another process."""
         self.started: int | None = None

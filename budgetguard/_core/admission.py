@@ -18,7 +18,7 @@ from budgetguard._core.steps import Flow, Tell, Wait, Wake
 from budgetguard.errors import QueueFull, QueueTimeout, Refused
 from budgetguard.events import Admitted, LowBalance, Paused, Queued, RefusedCall
 
-__all__ = ["admit", "admit_now", "leave"]
+__all__ = ["admit", "admit_now", "leave", "sit_out"]
 
 _TURN, _TURN_MAX = 0.002, 0.02
 """Seconds a process holds back for each call it has under way, and at most, while others wait for the same slots."""
@@ -42,7 +42,7 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
             elif not (yield from _take(account, hold, Stage.RESERVED)):
                 yield from _queue(account, hold, line, "slots")
             account.live[hold.id] = None
-            if (yield from _sit_out(account, hold)):
+            if (yield from sit_out(account, hold)):
                 break
             hold.id += "+"  # what its lease left stands under the old one
     except Refused as refused:
@@ -243,7 +243,7 @@ def _next_look(account: Account, hold: Hold) -> Flow[float]:
     return max(0.001, (old_at - view.now) / MICROS)
 
 
-def _sit_out(account: Account, hold: Hold) -> Flow[bool]:
+def sit_out(account: Account, hold: Hold) -> Flow[bool]:
     """Wait until the account's pause is over, keeping the hold alive; ``False`` if it must be taken anew."""
     yield from _begin_anew(account)
     renewed, waited = account.view.now, False

@@ -49,8 +49,8 @@ from __future__ import annotations
 
 from budgetguard._core import counters as c
 from budgetguard._core.counters import Pool, View, tagged
-from budgetguard._core.readings import Readings
 from budgetguard._core.records import Record, Stage
+from budgetguard._core.shares import Shares
 from budgetguard.ports import Put, Transaction
 
 __all__ = ["Books"]
@@ -59,7 +59,7 @@ _GENERATIONS = (c.GENERATION, c.MARK, c.CREDITS_GENERATION, c.CREDITS_BASE)
 """What must not have moved while an ending was worked out."""
 
 
-class Books(Readings):
+class Books(Shares):
     """The rule, for one account. Holds no amounts; those are in the store."""
 
     __slots__ = ()

@@ -67,7 +67,7 @@ def end_by_token(account: Account, name: str, task: TaskSeen) -> Flow[bool]:
         known = task.task_id if moved is None else Record.loads(moved).task_id
         if not known:
             return False
-        return (yield from finish(account, TaskSeen(known, task.state, task.charge), by_token=True))
+        return (yield from finish(account, TaskSeen(known, task.state, task.charge)))
 
 
 def _book(account: Account, record: Record, task: TaskSeen) -> Flow[None]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
-from budgetguard._core.admission import admit, leave
+from budgetguard._core.admission import leave
 from budgetguard._core.counters import MICROS, micros
 from budgetguard._core.endings import compare, finish, found_again
+from budgetguard._core.joining import enter, note_spent, restore
 from budgetguard._core.records import Record, Stage, clean, place_key, task_key
 from budgetguard._core.refreshing import adopt
 from budgetguard._core.steps import Flow, Send, Tell
@@ -34,7 +35,7 @@ def call(account: Account, hold: Hold) -> Flow[Verdict]:
     """
     name, attempt = hold.id, 0
     while True:
-        yield from admit(account, hold)
+        yield from enter(account, hold)
         hold.sent = True
         verdict = yield from Send(hold.id)
         attempt += 1
@@ -55,6 +56,7 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         return
     outcome = verdict.outcome
     if outcome is Outcome.UNKNOWN:
+        note_spent(hold, record.credits)
         if account.listening:
             yield from Tell(
                 OutcomeUnknown(
@@ -70,6 +72,8 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         return
     if outcome is Outcome.INSUFFICIENT:
         hold.refused_on = account.view
+    if outcome is Outcome.CONCURRENCY:
+        hold.outer = None  # the slot it drew is not there; it goes into the line like any other
     yield from release(account, hold, record)
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:
@@ -93,7 +97,9 @@ def abandon(account: Account, hold: Hold) -> Flow[None]:
     record = Record.loads(text)
     if not hold.sent:
         yield from release(account, hold, record)
-    elif account.listening:
+        return
+    note_spent(hold, record.credits)
+    if account.listening:
         now = view.now / MICROS
         yield from Tell(OutcomeUnknown(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags))
 
@@ -150,6 +156,7 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
         if known is not None and not (late and after.key == remains):
             task_id = f"{task_id} {hold.id}"
     hold.record = after
+    note_spent(hold, charge, task_id)
     if account.listening:
         now, reported = done.now / MICROS, verdict.charge is not None
         yield from Tell(
@@ -160,20 +167,26 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
 
 
 def release(account: Account, hold: Hold, record: Record) -> Flow[bool]:
-    """Give a call back whole; ``False`` if it had ended already."""
+    """Give a call back whole, to the job it drew on or to the account; ``False`` if it had ended already."""
     account.live.pop(hold.id, None)
-    done = yield from account.transact(account.books.release(record))
-    while not done.applied:
-        changed = yield from found_again(account, record)
-        if changed is None:
-            break
-        record = changed
-        done = yield from account.transact(account.books.release(record))
+    given = yield from restore(account, hold, record)
+    if given is None:
+        given = yield from _release(account, record)
     hold.record = None
-    if done.applied and account.listening:
-        now = done.now / MICROS
+    if given and account.listening:
+        now = account.view.now / MICROS
         yield from Tell(Released(account.name, now, hold.id, record.credits, record.slots, tags=hold.tags))
-    return done.applied
+    return given
+
+
+def _release(account: Account, record: Record) -> Flow[bool]:
+    now: Record | None = record
+    while now is not None:
+        done = yield from account.transact(account.books.release(now))
+        if done.applied:
+            return True
+        now = yield from found_again(account, now)
+    return False
 
 
 def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[None]:

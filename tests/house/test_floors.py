@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"_version", "errors", "model", "events", "policy", "ports"}),),
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
-    (frozenset({"_names", "_tokens", "engine", "_drivers"}),),
+    (frozenset({"_names", "_scope", "_tokens", "engine", "_drivers"}),),
     (
         frozenset({"_asking", "_bodies", "_desk", "_http", "_reserving", "transport", "permit", "job", "pool", "tasks"})
         | {"_batch", "plan"},

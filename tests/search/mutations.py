@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from budgetguard._core import admission, search, settlement
+from budgetguard._core import admission, joining, search, settlement
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import View, closed_at, tagged
@@ -363,7 +363,7 @@ _ALL = (
     Mutation("a refund inside the reading is given back again", ((Books, "_finish_credits", _refund_twice),)),
     Mutation("a finish wakes nobody", ((Books, "finish", _not_waking),)),
     Mutation("a release wakes nobody", ((Books, "release", _not_waking),)),
-    Mutation("a newcomer overtakes the line", ((settlement, "admit", _overtake),)),
+    Mutation("a newcomer overtakes the line", ((joining, "admit", _overtake),)),
     Mutation("a newcomer overtakes the heads of other lines", ((Books, "take", _take_quietless),)),
     Mutation("a head that leaves stays announced", ((Books, "release", _stay_announced),)),
     Mutation("the last come is served first", ((Ticket, "__init__", _last_first),)),
