@@ -64,6 +64,7 @@ PUBLIC: dict[str, set[str]] = {
         "Admitted",
         "Event",
         "Expired",
+        "Joined",
         "LowBalance",
         "Observer",
         "OutcomeUnknown",
