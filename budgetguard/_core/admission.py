@@ -11,7 +11,7 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, View, micros
 from budgetguard._core.line import Line, Ticket
-from budgetguard._core.records import Stage
+from budgetguard._core.records import Record, Stage
 from budgetguard._core.refreshing import look_again, pause_while, remaining
 from budgetguard._core.search import Search, can_ever_fit, freshen, recheck_credits, refuse_credits, too_late
 from budgetguard._core.steps import Flow, Tell, Wait, Wake
@@ -120,11 +120,20 @@ def _take(account: Account, hold: Hold, stage: Stage) -> Flow[bool]:
         view = View(done.counters, done.now)
         if search.too_old(view):
             yield from freshen(account, hold, view, search)
+        elif account.books.has_room(view, record) or search.forced:
+            yield from _take_back(account, hold)
         elif hold.quote.credits and view[c.CREDITS] - hold.quote.credits < account.books.credits_headroom:
             if (yield from recheck_credits(account, hold, view, search, view[c.CREDITS])):
                 return False
         elif stage is Stage.RESERVED and (yield from can_ever_fit(account, hold, view, search)):
             return False
+
+
+def _take_back(account: Account, hold: Hold) -> Flow[None]:
+    """There is room, so what stands in the way is the call's own record, from before the store was set back."""
+    records, _ = yield from account.find(hold.key)
+    if hold.key in records:
+        yield from account.transact(account.books.release(Record.loads(records[hold.key])))
 
 
 # -- the line -------------------------------------------------------------------------------------------------------
@@ -220,7 +229,7 @@ def _take_slots(account: Account, hold: Hold) -> Flow[bool]:
 
 
 def _restore(account: Account, hold: Hold) -> Flow[None]:
-    """There is room, so the record is gone: its lease ended while the process slept. Take the credits again."""
+    """There is room, so the record is not what it was: its lease ended while the process slept. Take it again."""
     hold.record = None
     if not (yield from _take(account, hold, Stage.WAITING)):
         refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])

@@ -95,6 +95,17 @@ class Books(Shares):
             put={record.key: Put(record.dumps(), self.lease)},
         )
 
+    def has_room(self, view: View, record: Record) -> bool:
+        """Tell whether a call's credits and, unless it only waits in line, its slots are free."""
+        if record.credits and view[c.CREDITS] - record.credits < self.credits_headroom:
+            return False
+        pool = self.pool(record.pool)
+        return (
+            record.in_line
+            or not record.slots
+            or (view[pool.slots] - record.slots >= self.slots_headroom and view[pool.quiet] >= 0)
+        )
+
     def take_slots(self, record: Record, *, within: int | None, forced: bool = False) -> Transaction:
         """Give the head of the line its slots, if its credits still are there."""
         pool = self.pool(record.pool)

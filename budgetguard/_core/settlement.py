@@ -153,6 +153,10 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
             hold.record, hold.elsewhere = None, True  # by its token
             return
         record, lost = found.get(record.key, record), left if late else None
+        if record.in_line:
+            # The store was set back to when it waited. It is counted anew, as one whose lease was over.
+            yield from account.transact(account.books.release(record))
+            record, late = record.moved(Stage.RESERVED), True
         if known is not None and not (late and after.key == remains):
             task_id = f"{task_id} {hold.id}"
     hold.record = after

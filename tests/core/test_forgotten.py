@@ -10,12 +10,13 @@ import pytest
 from budgetguard._core import counters as c
 from budgetguard._core.admission import admit
 from budgetguard._core.counters import Pool
+from budgetguard._core.records import Stage
 from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import call
-from budgetguard._core.steps import Fetch, Send, Transact
+from budgetguard._core.steps import Fetch, Send, Transact, Wait
 from budgetguard.events import Paused
 from budgetguard.model import Capacity, Reading
-from budgetguard.ports import Transacted
+from budgetguard.ports import Put, Transacted, Transaction
 from tests.core.hand import NAME, World
 
 POOL = Pool("")
@@ -153,6 +154,46 @@ def test_a_reading_asked_for_before_the_store_was_set_back_is_thrown_away() -> N
     world.clock.advance(20)
     world.hand(admit(world.process(), world.hold(10))).finish()
     assert world.view[c.BALANCE] == 100
+
+
+def test_a_call_in_line_whose_store_was_set_back_to_before_it_was_announced_goes_on() -> None:
+    world = World(limit=1, running=1)
+    account = world.process()
+    world.run(admit(world.process(), world.hold(1, 0)))
+    hold = world.hold(10)
+    hand = world.hand(admit(account, hold)).until(Wait)
+    waiting = hold.record
+    assert waiting is not None
+    assert waiting.stage is Stage.HEAD
+    before = waiting.moved(Stage.WAITING).dumps()
+    undone = Transaction(add={"quiet": 1}, drop={hold.key: waiting.dumps()}, put={hold.key: Put(before, 120)})
+    assert world.store.transact(NAME, undone).applied
+    world.running = 0
+    world.clock.advance(20)
+    hand.finish()
+    assert world.view["open"] == 1
+    assert world.view["quiet"] == 0
+    assert world.view["waiting"] == 0
+    assert world.free == (90 - 1, 0)
+
+
+def test_a_call_answered_after_its_store_was_set_back_to_when_it_waited_is_counted_once() -> None:
+    world = World(limit=1, running=1)
+    account, hold = world.process(), world.hold(30)
+    hand = world.hand(call(account, hold)).until(Wait)
+    restore = snapshot(world)
+    world.running = 0
+    world.clock.advance(20)
+    hand.until(Send)
+    restore()
+    hand.finish()
+    assert world.view["open"] == 0
+    assert world.view["waiting"] == 0
+    assert world.view["quiet"] == 0
+    world.credits, world.running = 70, 1
+    world.clock.advance(200)
+    world.hand(admit(world.process(), world.hold(0, 0))).finish()
+    assert world.free == (70, 0)
 
 
 def test_a_store_that_remembers_holds_nobody_back() -> None:
