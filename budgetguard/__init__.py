@@ -25,10 +25,11 @@ from budgetguard.errors import (
     UnknownPrice,
 )
 from budgetguard.guard import AsyncGuard, Guard
-from budgetguard.model import PoolState, Quote, State, TaskState
+from budgetguard.model import PoolState, Quote, Recovered, State, TaskState
 from budgetguard.plan import Plan, PlannedJob
 from budgetguard.permit import AsyncPermit, Permit
 from budgetguard.policy import Policy
+from budgetguard.task_errors import NoResult, TaskFailed, TaskNotStarted, TaskUnfinished
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "GuardTransport",
     "InsufficientCredits",
     "InsufficientSlots",
+    "NoResult",
     "Permit",
     "PermitError",
     "Plan",
@@ -53,11 +55,15 @@ __all__ = [
     "QueueTimeout",
     "Quote",
     "ReadingError",
+    "Recovered",
     "Refused",
     "SettingError",
     "State",
     "StoreError",
+    "TaskFailed",
+    "TaskNotStarted",
     "TaskState",
+    "TaskUnfinished",
     "UnknownPrice",
     "__version__",
 ]

@@ -27,6 +27,7 @@ from budgetguard.plan import AsyncPlans, Plans
 from budgetguard.policy import Policy
 from budgetguard.ports import AsyncStore, Provider, Store
 from budgetguard.stores import MemoryStore, open_store
+from budgetguard.tasks import AsyncTaskRunning, TaskRunning
 from budgetguard.transport import AsyncGuardTransport, GuardTransport, OnRefusal
 
 __all__ = ["AsyncGuard", "Guard"]
@@ -139,7 +140,7 @@ class _Base:
         return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
 
 
-class Guard(Plans, Reserving, _Base):
+class Guard(Plans, Reserving, TaskRunning, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers in threads. Since 0.1.
 
     No call admitted is refused by the provider for want of credits or of a slot, as long as prices are right and nobody
@@ -253,7 +254,7 @@ class Guard(Plans, Reserving, _Base):
         self.close()
 
 
-class AsyncGuard(AsyncPlans, AsyncReserving, _Base):
+class AsyncGuard(AsyncPlans, AsyncReserving, AsyncTaskRunning, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers on asyncio or trio. Since 0.1.
 
     The same promise as `Guard`, the same arguments, and the same methods with ``async``. One guard may be shared by any

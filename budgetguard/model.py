@@ -19,6 +19,7 @@ __all__ = [
     "PoolState",
     "Quote",
     "Reading",
+    "Recovered",
     "Route",
     "RouteKind",
     "State",
@@ -26,6 +27,10 @@ __all__ = [
     "TaskState",
     "Verdict",
 ]
+
+
+_NAMED = 5
+"""How many tasks a text names."""
 
 
 class RouteKind(enum.StrEnum):
@@ -253,3 +258,40 @@ class State:
     pools: Mapping[str, PoolState]
     age: float | None
     paused: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Recovered:
+    """What an earlier process left, and what became of it. Since 0.1.
+
+    Attributes:
+        account: The account's name.
+        finished: Ids of the tasks that had ended; their slots are free.
+        running: Ids of those that still run, whoever started them. Wait for them with ``wait_task``.
+        unknown: Ids of those the provider does not know, or could not be asked about. They are asked about again when
+            their lease is over.
+        expired: Leases that were over: calls nobody said how they went, and tasks that cannot be asked about.
+        held: Calls in line, being sent, or of unknown outcome. Those of a process that is gone end with their lease.
+        unreadable: Records a newer version wrote.
+    """
+
+    account: str
+    finished: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    expired: int = 0
+    held: int = 0
+    unreadable: int = 0
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.running[:_NAMED]) + (", ..." if len(self.running) > _NAMED else "")
+        parts = [
+            f"{len(self.finished)} tasks finished",
+            f"{len(self.running)} running" + (f" ({names})" if names else ""),
+            f"{len(self.unknown)} unknown",
+            f"{self.expired} leases over",
+            f"{self.held} calls held",
+        ]
+        if self.unreadable:
+            parts.append(f"{self.unreadable} records unreadable")
+        return f"Recovered({self.account}: {', '.join(parts)})"

@@ -22,6 +22,7 @@ from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import abandon, call, catch_up, finish
 from budgetguard._desk import AsyncGuarding, Desk, Exchange, Guarding, OnRefusal
 from budgetguard._http import CallOptions
+from budgetguard.engine import Engine
 from budgetguard.errors import Refused, StoreError, UnknownPrice
 from budgetguard.model import Outcome, Quote, Route, RouteKind, TaskSeen, TaskState, Verdict
 
@@ -54,6 +55,11 @@ class GuardTransport(httpx.BaseTransport):
         self._heartbeat = guard.heartbeat
         self._inner = httpx.HTTPTransport() if inner is None else inner
         self._asking = Asking(guard.engine, self._inner)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the guard it belongs to."""
+        return self._desk.engine
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Pass one request on, guarded where it needs to be."""
@@ -220,6 +226,11 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         self._heartbeat = guard.heartbeat
         self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
         self._asking = AsyncAsking(guard.engine, self._inner)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the guard it belongs to."""
+        return self._desk.engine
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Pass one request on, guarded where it needs to be."""

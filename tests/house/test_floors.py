@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from tests.house.source import PACKAGE, assert_none, imports, modules
 
 FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
-    (frozenset({"_version", "errors", "model", "events", "policy", "ports"}),),
+    (frozenset({"_version", "errors", "model", "events", "policy", "ports", "task_errors"}),),
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
     (frozenset({"_names", "_scope", "_tokens", "engine", "_drivers"}),),
     (
         frozenset({"_asking", "_bodies", "_desk", "_http", "_reserving", "transport", "permit", "job", "pool", "tasks"})
-        | {"_batch", "plan"},
+        | {"_batch", "_following", "plan"},
     ),
     (frozenset({"guard"}),),
     (frozenset({"instruments"}), frozenset({"testing"}), frozenset({"webhooks"})),
