@@ -26,8 +26,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SLOTS_SHARE_MIN", 0.5)
 
 
-def test_a_small_demonstration_keeps_its_promises_and_says_so_in_plain_lines(hurried: None) -> None:
-    said = CliRunner().invoke(app, ["demo", "--jobs", "12", "--seed", "3"], env={"COLUMNS": "80"})
+@pytest.mark.parametrize("way", list(command.Way))
+def test_a_small_demonstration_keeps_its_promises_and_says_so_in_plain_lines(hurried: None, way: str) -> None:
+    said = CliRunner().invoke(app, ["demo", "--jobs", "12", "--seed", "3", "--way", way], env={"COLUMNS": "80"})
     assert said.exit_code == 0, said.output
     assert "\x1b" not in said.output
     assert "✗" not in said.output
@@ -46,10 +47,10 @@ def test_a_promise_that_was_not_kept_ends_with_1(hurried: None, monkeypatch: pyt
     assert "✗ The guard used the slots" in said.output
 
 
-@pytest.fixture
-def played(hurried: None) -> list[Run]:
+@pytest.fixture(params=list(command.Way))
+def played(hurried: None, request: pytest.FixtureRequest) -> list[Run]:
     scene = stage.scene(16, seed=5)
-    runs: list[Run] = [Guarded(scene), Told(scene), Unguarded(scene)]
+    runs: list[Run] = [command.WAYS[request.param](scene), Told(scene), Unguarded(scene)]
     command.play(runs)
     return runs
 
@@ -88,6 +89,12 @@ def test_the_live_view_shows_every_run_on_a_wide_and_on_a_narrow_terminal(played
 
 def open_nothing() -> io.StringIO:
     return io.StringIO()
+
+
+def test_every_way_into_the_guard_can_be_shown() -> None:
+    assert command.WAYS.keys() == set(command.Way)
+    assert command.WAYS[command.Way.TRANSPORT] is Guarded
+    assert CliRunner().invoke(app, ["demo", "--way", "window"]).exit_code == 2
 
 
 def test_a_run_that_cannot_start_ends_the_demonstration(hurried: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from budgetguard.cli.demo.stage import scene
 from budgetguard.cli.demo.view import watch
 from budgetguard.errors import SettingError
 
-__all__ = ["EPILOG", "demo", "play"]
+__all__ = ["EPILOG", "WAYS", "Way", "demo", "play"]
 
 
 class Way(enum.StrEnum):
@@ -28,6 +29,9 @@ class Way(enum.StrEnum):
 
     TRANSPORT = "transport"
 
+
+WAYS: Mapping[Way, type[Guarded]] = {Way.TRANSPORT: Guarded}
+"""How the batch is run by each of them."""
 
 EPILOG = """\
 [bold]Examples[/bold]
@@ -48,12 +52,12 @@ def demo(
 
     Nothing leaves this machine. Takes half a minute, and exits with 1 if a promise was not kept.
     """
-    del way  # There is one so far.
     console = Console()
     chosen = random.SystemRandom().randrange(1, 10_000) if seed is None else seed
     played = scene(jobs, chosen)
-    introduce(console, played)
-    runs: list[Run] = [Guarded(played), Told(played), Unguarded(played)]
+    guarded = WAYS[way](played)
+    introduce(console, played, guarded.says)
+    runs: list[Run] = [guarded, Told(played), Unguarded(played)]
     try:
         with watch(console, runs, plain=plain or not console.is_terminal):
             play(runs)

@@ -24,8 +24,8 @@ even that, and costs a slot."""
 _Row = tuple[str, Callable[[Figures], int | float | None], Callable[[Figures], str]]
 
 
-def introduce(console: Console, scene: Scene) -> None:
-    """Say what is going to happen."""
+def introduce(console: Console, scene: Scene, way: str) -> None:
+    """Say what is going to happen; *way* is how the batch goes through the guard."""
     jobs, prices = scene.work.jobs, scene.work.credits.values()
     console.print(
         f"[bold]{len(jobs)} generations[/bold] for {sum(prices)} credits, on a fake Vidu that has "
@@ -36,7 +36,7 @@ def introduce(console: Console, scene: Scene) -> None:
     for act in scene.acts:
         console.print(f"  [dim]{act.at:4.1f} s[/dim]  {act.says}", highlight=False)
     console.print(
-        "The same httpx code runs three times, each against a provider of its own: with the guard's transport; with a "
+        f"The same httpx code runs three times, each against a provider of its own: {way}; with a "
         "semaphore that is told of every change at once, as no real client is; and as it was before.\n",
         highlight=False,
         soft_wrap=not console.is_terminal,

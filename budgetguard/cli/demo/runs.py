@@ -156,10 +156,12 @@ class Run(ABC):
 
 
 class Guarded(Run):
-    """With the guard: the same batch, and a transport."""
+    """With the guard: the same batch, and a transport. What goes another way into the guard builds on this."""
 
     title = "with the guard"
     note = "transport=guard.transport()"
+    says = "with the guard's transport"
+    """The way in, for the introduction."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -167,8 +169,12 @@ class Guarded(Run):
         self._guard: Guard | None = None
 
     def _client(self, url: str) -> httpx.Client:
-        self._guard = guard = Guard(Vidu(base_url=url), policy=POLICY, observers=[self._observe])
+        guard = self._guarding(url)
         return httpx.Client(base_url=url, headers=_HEADERS, transport=guard.transport())
+
+    def _guarding(self, url: str) -> Guard:
+        self._guard = Guard(Vidu(base_url=url), policy=POLICY, observers=[self._observe], api_key=KEY)
+        return self._guard
 
     def _observe(self, event: Event) -> None:
         self._events[type(event)] += 1
