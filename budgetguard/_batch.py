@@ -76,9 +76,10 @@ class Reader:
 
     def _understood(self, index: int, job: Plannable) -> Job:
         if isinstance(job, int) and not isinstance(job, bool):
-            return self._job(index, "", Quote(CallOptions(credits=job).credits or 0))
+            return self._job(index, "", Quote(_whole("credits", job)))
         if isinstance(job, Quote):
-            CallOptions(credits=job.credits, slots=job.slots)  # which checks them
+            for name in ("credits", "slots"):
+                _whole(name, getattr(job, name))
             return self._job(index, job.source, job)
         if isinstance(job, httpx.Request):
             url, options = job.url, _http.options_of(job)
@@ -133,6 +134,13 @@ class Reader:
     def _seconds(self, job: Plannable) -> float | None:
         own = job.get("seconds") if isinstance(job, Mapping) else None
         return self.mean if own is None else _duration("seconds", own)
+
+
+def _whole(name: str, value: Any) -> int:
+    if value is None:
+        raise SettingError(name, value, "give a whole number, 0 or more")
+    CallOptions(**{name: value})  # which checks it
+    return int(value)
 
 
 def _duration(name: str, value: Any) -> float:
