@@ -26,8 +26,8 @@ from budgetguard.errors import (
 )
 from budgetguard.guard import AsyncGuard, Guard
 from budgetguard.model import PoolState, Quote, Recovered, State, TaskState
-from budgetguard.plan import Plan, PlannedJob
 from budgetguard.permit import AsyncPermit, Permit
+from budgetguard.plan import Plan, PlannedJob
 from budgetguard.policy import Policy
 from budgetguard.task_errors import NoResult, TaskFailed, TaskNotStarted, TaskUnfinished
 from budgetguard.transport import AsyncGuardTransport, GuardTransport

@@ -32,8 +32,7 @@ def question_about(engine: Engine, task_id: str, path: str = "") -> tuple[Provid
     except Exception as error:  # noqa: BLE001 - an adapter that fails cannot ask
         engine.complain("adapter_failed", provider=engine.provider.name, error=type(error).__name__)
         return None
-    origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-    route = engine.route("GET", origin, url.path, url.query.decode("ascii"))
+    route = _http.route_of(engine, "GET", url)
     if route is None or route.kind is not RouteKind.POLL or route.task_id != task_id:
         return None
     return asked, route

@@ -80,10 +80,7 @@ class Desk:
 
         The key stays in the request: a traceback may show the local names of every frame it passes.
         """
-        engine = self.engine
-        url = request.url
-        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        route = engine.route(request.method, origin, url.path, url.query.decode("ascii"))
+        route = _http.route_of(self.engine, request.method, request.url)
         if route is None:
             return None
         account = self.account(request)

@@ -12,16 +12,16 @@ from typing import Any
 import httpx
 
 from budgetguard._asking import question_about
-from budgetguard._http import options_of
+from budgetguard._http import REFUSALS, options_of, route_of
 from budgetguard.engine import Engine, decode
 from budgetguard.errors import SettingError
-from budgetguard.model import Outcome, Route, RouteKind, TaskState
+from budgetguard.model import Outcome, Route, RouteKind, TaskState, Verdict
 from budgetguard.ports import Answer
 from budgetguard.providers._fields import retry_after
 from budgetguard.providers._settings import lease as seconds_of
 from budgetguard.task_errors import TaskFailed, TaskNotStarted, TaskUnfinished
 
-__all__ = ["Client", "Following", "Pace", "Work", "asked_for", "begun", "route_of", "see_guarded"]
+__all__ = ["Client", "Following", "Pace", "Work", "asked_for", "begun", "see_guarded", "submit_of"]
 
 _GROWTH = 1.5
 _FAILURES_MAX = 10
@@ -137,32 +137,35 @@ class Following:
 
 def begun(engine: Engine, client: Client, route: Route, response: httpx.Response, pace: Pace) -> Work:
     """Go on from the answer to a submitted call."""
-    answer = _answer(response)
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
-        title = answer.body.get("title") if isinstance(answer.body, dict) else None
-        raise _not_started(engine, response, "not_sent", str(title or ""), answer)
-    verdict = engine.verdict(route, answer)
+    verdict = engine.verdict(route, _answer(response))
     if verdict.outcome is not Outcome.ACCEPTED:
-        raise _not_started(engine, response, verdict.outcome.value, verdict.reason, answer)
+        # Answers stay out of the names of this frame, which a traceback may show: they may repeat what was sent.
+        raise _not_started(engine, response, verdict)
     if verdict.task_id is None:
         # It was done when it was answered.
-        return response.content if answer.body is None else answer.body
+        document = decode(response.content)
+        return response.content if document is None else document
     try:
         following = Following(engine, client, verdict.task_id, route.path, pace)
     except SettingError:
         # It was paid for, so this is no mistake of the caller's.
         name, why = _account(engine, response.request), "the provider cannot be asked about it"
-        raise TaskUnfinished(account=name, task_id=verdict.task_id, waited=0.0, why=why, document=answer.body) from None
+        raise TaskUnfinished(account=name, task_id=verdict.task_id, waited=0.0, why=why) from None
     return (yield from following.follow(response.request))
 
 
-def _not_started(engine: Engine, response: httpx.Response, outcome: str, reason: str, answer: Answer) -> TaskNotStarted:
+def _not_started(engine: Engine, response: httpx.Response, verdict: Verdict) -> TaskNotStarted:
+    document = decode(response.content)
+    outcome, reason = verdict.outcome.value, verdict.reason
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        title = document.get("title") if isinstance(document, dict) else None
+        outcome, reason = "not_sent", title if isinstance(title, str) and title in REFUSALS else ""
     return TaskNotStarted(
         account=_account(engine, response.request),
         outcome=outcome,
         reason=reason,
-        status=answer.status,
-        document=answer.body,
+        status=response.status_code,
+        document=document,
     )
 
 
@@ -185,14 +188,12 @@ def asked_for(client: Client, request: httpx.Request | str, json: Any) -> httpx.
     return request
 
 
-def route_of(engine: Engine, request: httpx.Request) -> Route:
+def submit_of(engine: Engine, request: httpx.Request) -> Route:
     """Say what a request starts, and see to it that the guard will take it in hand."""
-    url = request.url
-    origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-    route = engine.route(request.method, origin, url.path, url.query.decode("ascii"))
+    route, url = route_of(engine, request.method, request.url), request.url
     if route is None or route.kind is not RouteKind.SUBMIT or options_of(request).skip:
         right = f"give a call that starts a task at {min(engine.origins)}, and do not let the guard skip it"
-        raise SettingError("request", f"{request.method} {origin}{url.path}", right)
+        raise SettingError("request", f"{request.method} {url.scheme}://{url.netloc.decode('ascii')}{url.path}", right)
     return route
 
 

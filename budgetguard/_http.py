@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import httpx
 
-from budgetguard.engine import decode
+from budgetguard.engine import Engine, decode
 from budgetguard.errors import (
     CreditsUnavailable,
     InsufficientCredits,
@@ -19,12 +19,13 @@ from budgetguard.errors import (
     SettingError,
     UnknownPrice,
 )
-from budgetguard.model import Outcome, Verdict
+from budgetguard.model import Outcome, Route, Verdict
 from budgetguard.ports import Answer, ProviderRequest
 
 __all__ = [
     "BODY_MAX",
     "CREDITS_MAX",
+    "REFUSALS",
     "REFUSAL_MAX",
     "CallOptions",
     "answer_of",
@@ -33,6 +34,7 @@ __all__ = [
     "options_of",
     "problem",
     "question",
+    "route_of",
     "undelivered",
 ]
 
@@ -116,6 +118,12 @@ def options_of(request: httpx.Request) -> CallOptions:
 # -- requests -------------------------------------------------------------------------------------------------------
 
 
+def route_of(engine: Engine, method: str, url: httpx.URL) -> Route | None:
+    """Say what a request to an address is about; ``None`` where the guard has nothing to do with it."""
+    origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+    return engine.route(method, origin, url.path, url.query.decode("ascii"))
+
+
 def is_json(headers: httpx.Headers) -> bool:
     """Tell whether a body says it is one JSON document, or does not say what it is."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -174,6 +182,8 @@ _STATUS: dict[type[Refused], int] = {
     QueueTimeout: 429,
     CreditsUnavailable: 503,
 }
+REFUSALS = frozenset(kind.__name__ for kind in _STATUS)
+"""What the title of a problem document is, where the guard wrote it."""
 
 
 def problem(request: httpx.Request, refused: Refused) -> httpx.Response:

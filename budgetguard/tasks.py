@@ -19,7 +19,7 @@ from budgetguard._core.account import Account
 from budgetguard._core.recovery import recover
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
-from budgetguard._following import Following, Pace, Work, asked_for, begun, route_of, see_guarded
+from budgetguard._following import Following, Pace, Work, asked_for, begun, see_guarded, submit_of
 from budgetguard.engine import Engine
 from budgetguard.model import Recovered
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
@@ -89,7 +89,7 @@ class Tasks:
         """Submit a task and wait for its result. See `TaskRunning.run_task`."""
         pace = Pace(poll_every, poll_max, timeout, self._clock, self._chance)
         call = asked_for(client, request, json)
-        route = route_of(self._engine, call)
+        route = submit_of(self._engine, call)
         see_guarded(self._engine, client, call.url, GuardTransport)
         return self._drive(client, begun(self._engine, client, route, client.send(call), pace))
 
@@ -162,7 +162,7 @@ class AsyncTasks:
         """Submit a task and wait for its result. See `TaskRunning.run_task`."""
         pace = Pace(poll_every, poll_max, timeout, self._clock, self._chance)
         call = asked_for(client, request, json)
-        route = route_of(self._engine, call)
+        route = submit_of(self._engine, call)
         see_guarded(self._engine, client, call.url, AsyncGuardTransport)
         return await self._drive(client, begun(self._engine, client, route, await client.send(call), pace))
 
