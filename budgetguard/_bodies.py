@@ -220,11 +220,17 @@ def read_some(response: httpx.Response, most: int, seconds: float) -> bytes | No
 async def aread_some(response: httpx.Response, most: int, seconds: float) -> bytes | None:
     """The same for ``async``."""
     chunks, size, end = [], 0, time.monotonic() + seconds
-    async for chunk in _async(response.stream):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > most or time.monotonic() > end:
-            return None
+    rest = aiter(_async(response.stream))
+    try:
+        async for chunk in rest:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most or time.monotonic() > end:
+                return None
+    finally:
+        # A generator left half-way is trio's to complain about.
+        if isinstance(rest, AsyncGenerator):
+            await rest.aclose()
     return b"".join(chunks)
 
 

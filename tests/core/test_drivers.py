@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import anyio
@@ -12,7 +12,21 @@ import pytest
 
 from budgetguard._core.account import Account
 from budgetguard._core.line import Ticket
-from budgetguard._core.steps import Fetch, Fetched, Flow, Load, Send, Step, Tell, Transact, Wait, Wake
+from budgetguard._core.steps import (
+    Ask,
+    Asked,
+    Fetch,
+    Fetched,
+    Flow,
+    Load,
+    Scan,
+    Send,
+    Step,
+    Tell,
+    Transact,
+    Wait,
+    Wake,
+)
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard.errors import StoreError
@@ -43,14 +57,15 @@ class Way:
         *,
         fetch: Callable[[], Fetched] | None = None,
         send: Callable[[], Verdict] | None = None,
+        ask: Callable[[Sequence[str]], Sequence[Asked]] | None = None,
         store: Any = None,
     ) -> Any:
         chosen = self.store if store is None else store
         if self.kind == "threads":
-            return BlockingDriver(chosen, self.told.append).run(self.account, flow, fetch=fetch, send=send)
-        return anyio.run(self._arun, chosen, flow, fetch, send, backend=self.kind)
+            return BlockingDriver(chosen, self.told.append).run(self.account, flow, fetch=fetch, send=send, ask=ask)
+        return anyio.run(self._arun, chosen, flow, fetch, send, ask, backend=self.kind)
 
-    async def _arun(self, store: Any, flow: Flow[Any], fetch: Any, send: Any) -> Any:
+    async def _arun(self, store: Any, flow: Flow[Any], fetch: Any, send: Any, ask: Any) -> Any:
         async def afetch() -> Fetched:
             await anyio.lowlevel.checkpoint()
             return fetch()  # type: ignore[no-any-return]
@@ -59,9 +74,17 @@ class Way:
             await anyio.lowlevel.checkpoint()
             return send()  # type: ignore[no-any-return]
 
+        async def aask(task_ids: Sequence[str]) -> Sequence[Asked]:
+            await anyio.lowlevel.checkpoint()
+            return ask(task_ids)  # type: ignore[no-any-return]
+
         driver = ConcurrentDriver(store, self.told.append)
         return await driver.run(
-            self.account, flow, fetch=None if fetch is None else afetch, send=None if send is None else asend
+            self.account,
+            flow,
+            fetch=None if fetch is None else afetch,
+            send=None if send is None else asend,
+            ask=None if ask is None else aask,
         )
 
 
@@ -98,6 +121,27 @@ def test_events_reach_who_listens_in_order(way: Way) -> None:
 def test_the_balance_is_fetched_and_the_call_is_sent_by_who_runs_the_flow(way: Way) -> None:
     assert way.run(one(Fetch("p:a")), fetch=lambda: READING) is READING
     assert way.run(one(Send("h")), send=lambda: VERDICT) is VERDICT
+
+
+def test_tasks_are_asked_about_by_who_runs_the_flow(way: Way) -> None:
+    answers = {"a": Asked(None, "no"), "b": Asked(None, "perhaps", again=True)}
+    given = way.run(one(Ask("p:a", ["b", "a"])), ask=lambda ids: [answers[name] for name in ids])
+    assert given == [answers["b"], answers["a"]]
+    assert way.run(one(Ask("p:a", ["a"]))) is None, "nobody can ask"
+
+
+def test_the_records_of_an_account_reach_the_flow_page_by_page(way: Way) -> None:
+    def flow() -> Flow[list[int]]:
+        yield from Transact("p:a", Transaction(put={f"r{number}": Put(b"1") for number in range(150)}))
+        pages, cursor = [], ""
+        while True:
+            page = yield from Scan("p:a", cursor)
+            pages.append(len(page.records))
+            cursor = page.cursor
+            if not cursor:
+                return pages
+
+    assert way.run(flow()) == [100, 50]
 
 
 def test_where_nobody_can_ask_for_the_balance_there_is_no_reading(way: Way) -> None:

@@ -332,6 +332,36 @@ def test_any_answer_about_tasks_can_be_looked_at(route: Route, status: int, body
         assert len(UdioPro().observe(route, Answer(status, body=document))) <= 1
 
 
+def test_a_song_is_asked_about_at_the_feed_and_a_cover_at_its_own_address() -> None:
+    for path, url in (
+        ("", "https://udioapi.pro/api/v2/feed?workId=gen2%26a"),
+        ("extend", "https://udioapi.pro/api/v2/feed?workId=gen2%26a"),
+        ("cover/generate", "https://udioapi.pro/api/v2/cover/status?task_id=gen2%26a"),
+    ):
+        request = UdioPro(user_agent="studio/2").task_request("gen2&a", path=path)
+        assert request is not None
+        assert (request.url, request.headers["user-agent"]) == (url, "studio/2")
+        assert "authorization" not in request.headers
+    assert UdioPro().task_request("a/b") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        (Answer(400, body={"code": 400, "message": "invalid workId"}), True),
+        (Answer(200, body={"code": 404, "message": "not found"}), True),
+        (Answer(404, body={"detail": "a proxy's"}), False),
+        (Answer(404, text="<html>"), False),
+        (Answer(200, body={"code": 200, "data": {}}), False),
+        (Answer(401, body={"code": 401}), False),
+        (Answer(200, body={"code": 500}), False),
+        (Answer(200, body={"code": 429}), False),
+    ],
+)
+def test_only_the_envelope_says_that_there_is_no_such_task(answer: Answer, missing: bool) -> None:
+    assert UdioPro().missing(FEED, answer) is missing
+
+
 # -- the balance -------------------------------------------------------------------------------------------------------
 
 

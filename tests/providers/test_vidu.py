@@ -311,6 +311,41 @@ def test_any_answer_about_tasks_can_be_looked_at(route: Route, status: int, body
             assert seen.task_id
 
 
+def test_a_task_is_asked_about_at_the_configured_origin_and_films_where_they_were_started() -> None:
+    found = Vidu(base_url="http://127.0.0.1:8900").task_request("812")
+    assert found is not None
+    assert found.url == "http://127.0.0.1:8900/ent/v2/tasks/812/creations"
+    assert "authorization" not in found.headers
+    for path in ("ad-one-click", "one-click/mv", "trending-replicate"):
+        found = Vidu().task_request("812", path=path)
+        assert found is not None
+        assert found.url == f"https://api.vidu.com/ent/v2/{path}/812"
+        assert Vidu().match("GET", f"/ent/v2/{path}/812", {}) == Route(RouteKind.POLL, f"{path}/{{id}}", "812")
+    for path in ("text2video", "ad-one-click/edit", "../x"):
+        found = Vidu().task_request("812", path=path)
+        assert found is not None
+        assert found.url.endswith("/ent/v2/tasks/812/creations")
+    assert Vidu().task_request("..") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        (Answer(404, body={"reason": "TaskNotFound"}), True),
+        (Answer(400, body={"reason": "TaskNotFound"}), True),
+        (Answer(404, body={"reason": "CreationNotFound"}), True),
+        (Answer(404, body={"reason": "NotFound"}), False),
+        (Answer(200, body={"reason": "TaskNotFound"}), False),
+        (Answer(404, text="<html>"), False),
+        (Answer(401, body={"reason": "Unauthorized"}), False),
+        (Answer(404, body=["TaskNotFound"]), False),
+        (Answer(404, body={"reason": ["TaskNotFound"]}), False),
+    ],
+)
+def test_only_its_own_word_says_that_there_is_no_such_task(answer: Answer, missing: bool) -> None:
+    assert Vidu().missing(POLL, answer) is missing
+
+
 # -- the balance -------------------------------------------------------------------------------------------------------
 
 
