@@ -330,7 +330,22 @@ class PermitError(BudgetGuardError):
 
 
 class StoreError(BudgetGuardError):
-    """The store failed, or cannot be reached. Since 0.1."""
+    """The store failed, or cannot be reached. Since 0.1.
+
+    Attributes:
+        unreachable: Whether it gave no answer, which `Policy.store_grace` may bridge. What was asked may have happened.
+    """
+
+    def __init__(self, message: str = "", *, unreachable: bool = False) -> None:
+        self.unreachable = unreachable
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_store, (str(self), self.unreachable)
+
+
+def _rebuild_store(message: str, unreachable: bool) -> StoreError:  # noqa: FBT001 - as pickle calls it
+    return StoreError(message, unreachable=unreachable)
 
 
 class SettingError(BudgetGuardError, ValueError):

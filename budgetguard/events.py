@@ -32,6 +32,8 @@ __all__ = [
     "RefusedCall",
     "Released",
     "Settled",
+    "StoreFound",
+    "StoreLost",
     "StrangerSeen",
     "TaskEnded",
 ]
@@ -236,6 +238,21 @@ class Paused(Event):
 
     seconds: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLost(Event):
+    """The store gives no answer. For *seconds* more, calls are admitted on what was last seen of it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFound(Event):
+    """The store answers again, after *seconds*. *holds* are the calls admitted meanwhile that it has been told of."""
+
+    seconds: float
+    holds: int
 
 
 Observer: TypeAlias = Callable[[Event], None]

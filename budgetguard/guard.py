@@ -13,6 +13,7 @@ import httpx
 
 from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core.account import Account
+from budgetguard._core.counters import SERIAL
 from budgetguard._core.settlement import finish
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
@@ -27,6 +28,7 @@ from budgetguard.plan import AsyncPlans, Plans
 from budgetguard.policy import Policy
 from budgetguard.ports import AsyncStore, Provider, Store
 from budgetguard.stores import MemoryStore, open_store
+from budgetguard.stores.grace import GraceStore
 from budgetguard.tasks import AsyncTaskRunning, TaskRunning
 from budgetguard.transport import AsyncGuardTransport, GuardTransport, OnRefusal
 
@@ -67,6 +69,9 @@ class _Base:
         self.policy = Policy() if policy is None else policy
         # Opened last, so that nothing stays open where something else is wrong.
         opened = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
+        if self.policy.store_grace:
+            opened = GraceStore(opened, self.policy.store_grace, serial=SERIAL, owned=self._made)
+            self._made = True
         try:
             self.engine = Engine(
                 provider,
@@ -80,6 +85,8 @@ class _Base:
             if self._made:
                 opened.close()
             raise
+        if isinstance(opened, GraceStore) and observers:
+            opened.tell = self.engine.tell
         self._opened = opened
         self._bearer: httpx.Request | None = None
         if api_key is not None:

@@ -38,6 +38,9 @@ class Policy:
         refund_failed: Whether a task that failed gives its credits back at once; ``False`` waits for the balance.
         unknown_price: What to hold for a call without a known price: ``"refuse"`` raises `UnknownPrice`, a number holds
             that many credits, ``"pass"`` lets the call through unguarded.
+        store_grace: While the store gives no answer, calls are admitted on what was last seen of it, for this many
+            seconds since its last answer, and as long as the reading is fresh. Each process may then give out by itself
+            all that was free. 0 admits nobody.
         low_balance: Thresholds, in credits, whose crossing downward is told as `LowBalance`.
 
     Raises:
@@ -64,10 +67,19 @@ class Policy:
     resend_max: int = 5
     refund_failed: bool = False
     unknown_price: Literal["refuse", "pass"] | int = "refuse"
+    store_grace: float = 0.0
     low_balance: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("max_age", "recheck_after", "min_interval", "stale_if_error", "settlement_lag", "max_wait"):
+        for name in (
+            "max_age",
+            "recheck_after",
+            "min_interval",
+            "stale_if_error",
+            "settlement_lag",
+            "max_wait",
+            "store_grace",
+        ):
             self._number(name, zero=True)
         for name in ("max_stale", "credits_timeout", "backoff", "backoff_max", "lease", "task_lease"):
             self._number(name, zero=False)

@@ -23,6 +23,8 @@ _LEVELS: Final[dict[type[Event], str]] = {
     events.LowBalance: "warning",
     events.StrangerSeen: "warning",
     events.Paused: "warning",
+    events.StoreLost: "warning",
+    events.StoreFound: "warning",
 }
 _WORDS = re.compile(r"(?<!^)(?=[A-Z])")
 

@@ -270,7 +270,7 @@ class AsyncLanes:
 
 def _busy(*, sent: bool) -> StoreError:
     what = "It may have been applied." if sent else "Nothing was sent."
-    return StoreError(f"The store is slow or cannot be reached: those in front took too long. {what}")
+    return StoreError(f"The store is slow or cannot be reached: those in front took too long. {what}", unreachable=True)
 
 
 def _closed() -> StoreError:

@@ -135,7 +135,8 @@ class Server:
                 return None
             pause = 0.0 if tries == 1 else min(_PAUSE_MAX, _PAUSE * 2**tries) * (0.5 + random.random())  # noqa: S311
             if clock() + pause >= deadline:
-                return self._fail(pending, self._unreachable(trouble, tries, in_doubt=in_doubt), trouble)
+                why = self._unreachable(trouble, tries, in_doubt=in_doubt)
+                return self._fail(pending, why, trouble, unreachable=True)
             yield pause
         return None
 
@@ -157,9 +158,9 @@ class Server:
                 self._fail([call], self._explain(reply), reply)
         return trouble, missing
 
-    def _fail(self, calls: Sequence[Call | Page], message: str, cause: Exception) -> None:
+    def _fail(self, calls: Sequence[Call | Page], message: str, cause: Exception, *, unreachable: bool = False) -> None:
         for call in calls:
-            failure = StoreError(message)
+            failure = StoreError(message, unreachable=unreachable)
             failure.__cause__ = cause
             call.fail(failure)
 

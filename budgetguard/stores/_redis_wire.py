@@ -58,7 +58,7 @@ class Step:
     def check(self) -> None:
         """Raise what went wrong. Each of those who travelled together gets an exception of its own."""
         if self.error is not None:
-            raise StoreError(str(self.error)) from self.error.__cause__
+            raise StoreError(str(self.error), unreachable=self.error.unreachable) from self.error.__cause__
 
 
 class Transact(Step):

@@ -22,6 +22,7 @@ For readable failures call ``pytest.register_assert_rewrite("budgetguard.testing
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -93,6 +94,15 @@ class _Contract(StoreCases):
             assert all(pool.map(begin, range(self.threads)))
         loaded = self._load(*(f"r{number}" for number in range(self.threads)))
         assert (loaded.counters["a"], len(loaded.records)) == (self.threads, self.threads)
+
+    def test_a_transaction_that_is_cut_short_is_applied_whole_or_not_at_all(self) -> None:
+        """Wherever it is cancelled, or found to be wrong. The store goes on."""
+        names = [f"r{turn}" for turn in range(40)]
+        for turn, name in enumerate(names):
+            self._cut_short(name, turn)
+            loaded = self._load(*names)
+            assert loaded.counters.get("a", 0) == len(loaded.records)
+        assert self._do(add={"b": 1}).applied
 
     def test_any_mixture_of_transactions_adds_up_to_what_was_applied(self) -> None:
         """Seeded schedules of additions, expectations and records, in many threads at once."""
@@ -173,6 +183,12 @@ class _Contract(StoreCases):
                 meanwhile()
             page = self.store.scan(self.account, page.cursor)
 
+    def _cut_short(self, name: str, turn: int) -> None:
+        """Begin to write a record and to count it, and fail in the middle of it now and then."""
+        put = {name: Put(b"1", None)} | ({f"{name}x": Put("no bytes", None)} if turn % 2 else {})  # type: ignore[arg-type]
+        with contextlib.suppress(TypeError):
+            self._do(add={"a": 1}, put=put)
+
     def _step(self, transaction: Transaction, _number: int) -> Transacted:
         return self.store.transact(self.account, transaction)
 
@@ -229,16 +245,10 @@ class AsyncStoreContract(_Contract):
         """Make the store under test, empty or not: each test uses an account of its own."""
         raise NotImplementedError
 
-    def test_a_cancelled_transaction_is_applied_whole_or_not_at_all(self) -> None:
-        """Wherever it is cancelled. The store goes on."""
+    def _cut_short(self, name: str, turn: int) -> None:
         store = self.store
         assert isinstance(store, _Blocking)
-        names = [f"r{turn}" for turn in range(40)]
-        for turn, name in enumerate(names):
-            store.portal.call(self._cancelled, name, turn // 2)
-            loaded = self._load(*names)
-            assert loaded.counters.get("a", 0) == len(loaded.records)
-        assert self._do(add={"b": 1}).applied
+        store.portal.call(self._cancelled, name, turn // 2)
 
     async def _cancelled(self, name: str, steps: int) -> None:
         step = Transaction(add={"a": 1}, put={name: Put(b"1", None)})

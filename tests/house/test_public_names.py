@@ -83,6 +83,8 @@ PUBLIC: dict[str, set[str]] = {
         "RefusedCall",
         "Released",
         "Settled",
+        "StoreFound",
+        "StoreLost",
         "StrangerSeen",
         "TaskEnded",
     },
