@@ -296,7 +296,12 @@ class Permit(_Handle):
         guard.heartbeat.watch(account, hold)
         try:
             flow = enter(account, hold, now=now)
-            self._had = guard.driver.run(account, flow, fetch=lambda: guard.asking.fetch(guard.bearer))
+            self._had = guard.driver.run(
+                account,
+                flow,
+                fetch=lambda: guard.asking.fetch(guard.bearer),
+                ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
+            )
         finally:
             if not self._had:
                 guard.heartbeat.forget(hold)
@@ -360,7 +365,12 @@ class AsyncPermit(_Handle):
         guard.heartbeat.watch(account, hold)
         try:
             flow = enter(account, hold, now=now)
-            self._had = await guard.driver.run(account, flow, fetch=lambda: guard.asking.fetch(guard.bearer))
+            self._had = await guard.driver.run(
+                account,
+                flow,
+                fetch=lambda: guard.asking.fetch(guard.bearer),
+                ask=lambda ids: guard.asking.tasks(guard.bearer, ids),
+            )
         finally:
             if not self._had:
                 guard.heartbeat.forget(hold)

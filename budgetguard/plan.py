@@ -7,7 +7,7 @@ of the moment it was made: whoever spends the account meanwhile changes it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,7 +21,7 @@ from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, View
 from budgetguard._core.search import Search, freshen
 from budgetguard._core.settlement import abandon
-from budgetguard._core.steps import Fetched, Flow
+from budgetguard._core.steps import Flow
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard.engine import Engine
@@ -187,22 +187,32 @@ class Planner:
         self._mean = reader.mean
         self._jobs = reader.read(jobs)
 
-    def plan(self, driver: BlockingDriver, fetch: Callable[[], Fetched]) -> Plan:
+    def plan(self, driver: BlockingDriver, asking: Asking, bearer: httpx.Request) -> Plan:
         """Look at the account, and work the plan out."""
         account, hold = self._account, self._engine.hold(Quote(0, 0))
         try:
-            view = driver.run(account, glance(account, hold), fetch=fetch)
+            view = driver.run(
+                account,
+                glance(account, hold),
+                fetch=lambda: asking.fetch(bearer),
+                ask=lambda ids: asking.tasks(bearer, ids),
+            )
         except BaseException:
             with contextlib.suppress(StoreError):  # a claim that cannot be given up ends by itself
                 driver.run(account, abandon(account, hold))
             raise
         return self.work_out(self._engine.state(account, view))
 
-    async def aplan(self, driver: ConcurrentDriver, fetch: Callable[[], Awaitable[Fetched]]) -> Plan:
+    async def aplan(self, driver: ConcurrentDriver, asking: AsyncAsking, bearer: httpx.Request) -> Plan:
         """See `plan`."""
         account, hold = self._account, self._engine.hold(Quote(0, 0))
         try:
-            view = await driver.run(account, glance(account, hold), fetch=fetch)
+            view = await driver.run(
+                account,
+                glance(account, hold),
+                fetch=lambda: asking.fetch(bearer),
+                ask=lambda ids: asking.tasks(bearer, ids),
+            )
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):  # as above
                 await driver.run(account, abandon(account, hold))
@@ -354,7 +364,7 @@ class Plans:
         """
         account, bearer = self.asked(key)
         planner = Planner(self.engine, account, jobs, order=order, seconds=seconds)
-        return planner.plan(self.driver, lambda: self.asking.fetch(bearer))
+        return planner.plan(self.driver, self.asking, bearer)
 
 
 class AsyncPlans:
@@ -371,4 +381,4 @@ class AsyncPlans:
         """Say what would become of a batch if it were run now; nothing is held or sent. See `Guard.plan`. Since 0.1."""
         account, bearer = self.asked(key)
         planner = Planner(self.engine, account, jobs, order=order, seconds=seconds)
-        return await planner.aplan(self.driver, lambda: self.asking.fetch(bearer))
+        return await planner.aplan(self.driver, self.asking, bearer)
