@@ -82,11 +82,11 @@ class Reader:
                 _whole(name, getattr(job, name))
             return self._job(index, job.source, job)
         if isinstance(job, httpx.Request):
-            url, options = job.url, _http.options_of(job)
-            origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-            route = self._engine.route(job.method, origin, url.path, url.query.decode("ascii"))
+            options, route = _http.options_of(job), _http.route_of(self._engine, job.method, job.url)
             if options.skip or route is None or route.kind is not RouteKind.SUBMIT:
-                raise SettingError("", f"{job.method} {url.path}", "give requests that start paid work at the provider")
+                raise SettingError(
+                    "", f"{job.method} {job.url.path}", "give requests that start paid work at the provider"
+                )
             return self._priced(index, "", route, options, _body(job))
         if isinstance(job, Mapping):
             return self._from_mapping(index, job)
