@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from budgetguard import _bodies, _http
+from budgetguard.cli import held
 from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.model import Balance, Capacity, Package, Reading
@@ -29,7 +30,13 @@ _JSON = """\
 [cyan]credits[/cyan]: what can be spent; [cyan]limit[/cyan], [cyan]running[/cyan] (with what waits at the provider), \
 [cyan]free[/cyan]: slots, null where nobody says; [cyan]balances[/cyan]: by type of credit, each with type, credits, \
 limit, running, queued; [cyan]packages[/cyan]: each with id, name, type, credits, credits_bought, limit, valid_from, \
-valid_to (dates as the provider writes them).
+valid_to (dates as the provider writes them); [cyan]store[/cyan]: what guards hold according to the store they share, \
+null where there is none, with where, account, credits_free, credits_held, slots_open (calls being sent), \
+slots_running (tasks they started), slots_free, slots_limit, age (of their reading, in seconds), paused (seconds).
+
+[bold]Store[/bold]: --store takes what a guard takes: sqlite: for the usual file, sqlite:///path, redis://host. \
+Without it, the usual file is looked at if there is one. Looking never makes one. One that cannot be used is told on \
+stderr, and the provider's answer is shown all the same.
 
 [bold]Exit codes[/bold]: 0 fine · 1 fewer than --min-credits · 2 no key, or a wrong setting · 3 the provider could not \
 be asked, or its answer cannot be used."""
@@ -59,6 +66,13 @@ app = typer.Typer(
 _BaseUrl = Annotated[str, typer.Option(metavar="URL", help="The provider's address.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MinCredits = Annotated[int | None, typer.Option(min=0, metavar="N", help="Exit with 1 if there are fewer credits.")]
+_Store = Annotated[str | None, typer.Option(metavar="URL", help="The store the guards share.")]
+_Account = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Its name, if the guards give one: accounts={NAME: ...}.")
+]
+_FingerprintKeyEnv = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The variable with the guards' fingerprint_key, if they have one.")
+]
 _KeyEnv = Annotated[str, typer.Option(metavar="NAME", help="The environment variable that holds the API key.")]
 
 
@@ -68,10 +82,14 @@ def vidu(
     key_env: _KeyEnv = "VIDU_API_KEY",
     base_url: _BaseUrl = "https://api.vidu.com",
     min_credits: _MinCredits = None,
+    store: _Store = None,
+    account: _Account = None,
+    fingerprint_key_env: _FingerprintKeyEnv = None,
     as_json: _AsJson = False,
 ) -> None:
     """Show a Vidu account. Accounts of mainland China: --base-url https://api.vidu.cn."""
-    _status(_made(lambda: Vidu(base_url=base_url)), key_env, min_credits, as_json=as_json)
+    shared = _Shared(store, account, fingerprint_key_env)
+    _status(_made(lambda: Vidu(base_url=base_url)), key_env, min_credits, shared, as_json=as_json)
 
 
 @app.command(epilog=_examples("udio"))
@@ -83,10 +101,15 @@ def udio(
         int | None, typer.Option(min=1, metavar="N", help="Most tasks at once, which Udio does not tell.")
     ] = None,
     min_credits: _MinCredits = None,
+    store: _Store = None,
+    account: _Account = None,
+    fingerprint_key_env: _FingerprintKeyEnv = None,
     as_json: _AsJson = False,
 ) -> None:
     """Show a Udio account. Udio tells its credits only: neither running tasks nor packages."""
-    _status(_made(lambda: UdioPro(base_url=base_url, concurrency=concurrency)), key_env, min_credits, as_json=as_json)
+    shared = _Shared(store, account, fingerprint_key_env)
+    made = _made(lambda: UdioPro(base_url=base_url, concurrency=concurrency))
+    _status(made, key_env, min_credits, shared, as_json=as_json)
 
 
 def _made(make: Callable[[], Provider]) -> Provider:
@@ -101,18 +124,41 @@ def _named(variable: str) -> str:
     return variable if variable.isidentifier() and variable.isupper() else "the variable"
 
 
-def _status(provider: Provider, key_env: str, min_credits: int | None, *, as_json: bool) -> None:
+class _Shared:
+    """Which store to look at, and how the guards name the account there."""
+
+    def __init__(self, url: str | None, account: str | None, fingerprint_key_env: str | None) -> None:
+        self._url = url
+        self._account = account
+        self._fingerprint_key_env = fingerprint_key_env
+
+    def look(self, provider: Provider, key: str) -> held.Held | None:
+        variable, fingerprint_key = self._fingerprint_key_env, None
+        if variable is not None:
+            fingerprint_key = os.environ.get(variable, "").encode()
+            if not fingerprint_key:
+                complain(f"No fingerprint key: {_named(variable)} is not set.", USAGE)
+        store = held.opened(self._url)
+        if store is None:
+            return None
+        found = held.look(store, provider, key, self._account, fingerprint_key)
+        return None if found is None or (self._url is None and not found.known) else found
+
+
+def _status(provider: Provider, key_env: str, min_credits: int | None, shared: _Shared, *, as_json: bool) -> None:
     key = os.environ.get(key_env, "").strip()
     if not key:
         complain(
             f"No key: set {_named(key_env)} to the API key, or name the variable that holds it with --key-env NAME.",
             USAGE,
         )
+    found = shared.look(provider, key)
     reading = _read(provider, key)
     if as_json:
-        typer.echo(json.dumps(_document(provider, reading), indent=2, ensure_ascii=False))
+        document = {**_document(provider, reading), "store": None if found is None else found.document()}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        _show(provider, reading)
+        _show(provider, reading, found)
     if min_credits is not None and reading.credits < min_credits:
         complain(f"{reading.credits} {provider.unit} are fewer than --min-credits {min_credits}.", BELOW)
 
@@ -191,12 +237,16 @@ def _document(provider: Provider, reading: Reading) -> dict[str, Any]:
 # -- for people -----------------------------------------------------------------------------------------------------
 
 
-def _show(provider: Provider, reading: Reading) -> None:
+def _show(provider: Provider, reading: Reading, found: held.Held | None) -> None:
     console = Console(highlight=False)
     slots = _slots(reading)
     console.print(f"[bold]{provider.name}[/bold] [dim]{provider.origins[0]}[/dim]")
     console.print(f"  credits  [bold]{reading.credits:,}[/bold]")
     console.print(f"  slots    {_said(slots)}")
+    for word, sentence in [] if found is None else found.rows():
+        console.print(f"  {word:8} {sentence}")
+    if found is not None:
+        console.print(f"           [dim]{found.where}[/dim]", soft_wrap=True)
     if reading.balances:
         console.print(_balances(reading.balances))
     if reading.packages:

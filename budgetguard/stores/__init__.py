@@ -26,8 +26,9 @@ def open_store(url: str) -> AsyncStore:
     """Make the store an address names. Since 0.1.
 
     Args:
-        url: ``memory:``, ``sqlite:///accounts.db`` (see `SQLiteStore.from_url`), or one of ``redis://``, ``rediss://``,
-            ``unix://``, ``valkey://``, ``valkeys://`` (see `RedisStore`; needs the extra ``[redis]``).
+        url: ``memory:``, ``sqlite:///accounts.db`` (see `SQLiteStore.from_url`), ``sqlite:`` for the usual file of this
+            user, at which ``budgetguard status`` looks too, or one of ``redis://``, ``rediss://``, ``unix://``,
+            ``valkey://``, ``valkeys://`` (see `RedisStore`; needs the extra ``[redis]``).
 
     Raises:
         SettingError: If it names none. The message does not show the address, which may hold a password.

@@ -29,7 +29,8 @@ def url(fake: FakeVidu) -> Iterator[str]:
 
 
 def status(url: str, *arguments: str, provider: str = "vidu", key: str | None = KEY, **env: str) -> Result:
-    environment = {"VIDU_API_KEY": key, "UDIO_API_KEY": key, "COLUMNS": "100", "NO_COLOR": "1", **env}
+    places = {"XDG_STATE_HOME": "/nowhere", "HOME": "/nowhere", "LOCALAPPDATA": "/nowhere"}
+    environment = {"VIDU_API_KEY": key, "UDIO_API_KEY": key, "COLUMNS": "100", "NO_COLOR": "1", **places, **env}
     return CliRunner().invoke(app, ["status", provider, "--base-url", url, *arguments], env=environment)
 
 
@@ -60,6 +61,7 @@ def test_json_has_everything_under_names_that_stay(url: str) -> None:
             {"type": "metered", "credits": 6173, "limit": 5, "running": 2, "queued": 0},
             {"type": "concurrent", "credits": 6172, "limit": 5, "running": 0, "queued": 0},
         ],
+        "store": None,
     }
     names = ["id", "name", "type", "credits", "credits_bought", "limit", "valid_from", "valid_to"]
     assert [list(package) for package in packages] == [names, names]
