@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anyio
 import httpx
@@ -18,7 +19,7 @@ from budgetguard.errors import SettingError, StoreError
 from budgetguard.model import Quote, TaskSeen
 from budgetguard.permit import AsyncPermit, Permit, aobtain, obtain
 
-__all__ = ["AsyncReserving", "Reserving", "Tags"]
+__all__ = ["AsyncReserving", "Reserving", "Tags", "ask_for", "quote_of", "words"]
 
 Tags = Mapping[str, str] | Sequence[str]
 """The caller's own words for a permit or a job."""
@@ -196,27 +197,44 @@ def ask_for(
     priority: int,
 ) -> tuple[Account, Hold]:
     """Prepare a hold on the guard's own account."""
-    CallOptions(None if isinstance(credits, Quote) else credits, slots, priority, deadline)
-    if not isinstance(credits, Quote):
-        if credits is None:
-            raise SettingError("credits", credits, "give what the call costs at most, or a Quote")
-        credits = Quote(credits, slots, pool)
-    elif slots != 1 or pool:
-        raise SettingError("slots" if slots != 1 else "pool", slots if slots != 1 else pool, "a Quote brings its own")
+    quote = quote_of(credits, slots, pool, deadline, priority)
     account = engine.account(engine.provider.key_of(bearer.headers) or "")
-    return account, engine.permit(credits, priority, deadline, _words(tags))
+    return account, engine.permit(quote, priority, deadline, words(tags))
 
 
-def _words(tags: Tags | None) -> tuple[str, ...]:
+def quote_of(credits: int | Quote, slots: int, pool: str, deadline: float | None, priority: int) -> Quote:
+    """Make the quote of what is asked for.
+
+    Raises:
+        SettingError: If something cannot work.
+    """
+    given: Any = credits  # whatever the annotation says
+    if isinstance(given, Quote):
+        CallOptions(given.credits, given.slots, priority, deadline)
+        if slots != 1 or pool:
+            raise SettingError("credits", given, "a Quote brings its own slots and pool, so leave those out")
+        return given
+    if given is None:
+        raise SettingError("credits", given, "give what the call costs at most, or a Quote")
+    CallOptions(given, slots, priority, deadline)
+    if not isinstance(pool, str):
+        raise SettingError("pool", pool, "give the name of a limit")
+    return Quote(given, slots, pool)
+
+
+def words(tags: Tags | None) -> tuple[str, ...]:
+    """Write tags down as words.
+
+    Raises:
+        SettingError: If they are none.
+    """
     if tags is None:
         return ()
-    words = (
-        tuple(f"{name}={value}" for name, value in tags.items())
-        if isinstance(tags, Mapping)
-        else tuple(tags)
-        if isinstance(tags, Sequence) and not isinstance(tags, str)
-        else None
-    )
-    if words is None or not all(isinstance(word, str) for word in words):
+    found: tuple[Any, ...] = ()
+    if isinstance(tags, Mapping):
+        found = tuple(f"{name}={value}" for name, value in tags.items())
+    elif isinstance(tags, Sequence) and not isinstance(tags, str):
+        found = tuple(tags)
+    if (not found and tags) or not all(isinstance(word, str) for word in found):
         raise SettingError("tags", tags, "give a list of words, or a mapping of names to words")
-    return words
+    return found

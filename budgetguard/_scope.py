@@ -14,10 +14,11 @@ __all__ = ["Scope", "around", "scopes"]
 class Scope:
     """The block of one permit, as a link in the chain of those around a call."""
 
-    __slots__ = ("_before", "account", "hold", "outer", "permit")
+    __slots__ = ("_before", "account", "guard", "hold", "outer", "permit")
 
-    def __init__(self, permit: Any, account: Account, hold: Hold) -> None:
+    def __init__(self, permit: Any, guard: Any, account: Account, hold: Hold) -> None:
         self.permit = permit
+        self.guard = guard
         self.account = account
         self.hold = hold
         self.outer: Scope | None = None

@@ -44,7 +44,9 @@ class _Handle:
         self._had = False
         self._alone = False
         """Whether its holder said that something leaves that is no call of a guarded client."""
-        self._scope = Scope(self, account, hold)
+        self._scope = Scope(self, guard, account, hold)
+        self._bare = False
+        """Whether its block is open only now and then: a generator's, whose taker is not inside."""
         self._inside = False
         self._word = ""
         """What was said of its end."""
@@ -167,7 +169,8 @@ class _Handle:
         if self._inside or self._word:
             raise PermitError("A permit's block is entered once: reserve anew for another call.")
         self._inside = True
-        self._scope.enter()
+        if not self._bare:
+            self._scope.enter()
 
     def _end(self, word: str, charge: int | None = None, task_id: str | None = None) -> Flow[None]:
         """End it as said."""
@@ -178,7 +181,10 @@ class _Handle:
         self._inside = False
         self._scope.leave()
         word = self._unsaid(failed=failed)
-        return self._end(word) if word else self._free()
+        try:
+            return self._end(word) if word else self._free()
+        except PermitError:
+            return self._free()  # somebody else was quicker to say something
 
     def _perform(self) -> Flow[None]:
         """Do what was said."""
@@ -284,7 +290,7 @@ class Permit(_Handle):
     ) -> None:
         try:
             with contextlib.suppress(StoreError):  # what cannot be booked now ends with its lease
-                self._run(self._leave(failed=error is not None))
+                self._run(self._leave(failed=error is not None and not isinstance(error, GeneratorExit)))
         finally:
             self._guard.heartbeat.forget(self._hold)
 
@@ -347,7 +353,7 @@ class AsyncPermit(_Handle):
     ) -> None:
         try:
             with contextlib.suppress(StoreError):  # what cannot be booked now ends with its lease
-                await self._run(self._leave(failed=error is not None))
+                await self._run(self._leave(failed=error is not None and not isinstance(error, GeneratorExit)))
         finally:
             self._guard.heartbeat.forget(self._hold)
 
@@ -381,12 +387,12 @@ class AsyncPermit(_Handle):
 
 def obtain(permit: Permit, *, now: bool = False) -> bool:
     """Get what a permit is for; with *now* without waiting, and ``False`` if only time could help."""
-    return permit._admit(now=now)  # noqa: SLF001 - not for users
+    return permit._admit(now=now)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - not for users
 
 
 async def aobtain(permit: AsyncPermit, *, now: bool = False) -> bool:
     """See `obtain`."""
-    return await permit._admit(now=now)  # noqa: SLF001 - not for users
+    return await permit._admit(now=now)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - not for users
 
 
 def _nothing() -> Flow[None]:

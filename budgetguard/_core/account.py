@@ -93,7 +93,7 @@ class Hold:
         self.sent = False
         self.outer: Hold | None = None
         """The hold around it, on which it draws."""
-        self.share = (0, 0)
+        self.share: tuple[int, int] = (0, 0)
         """Credits and slots it drew from there."""
         self.closed = False
         """Whether its end was said: nothing draws on it any more."""

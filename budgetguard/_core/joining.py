@@ -24,6 +24,7 @@ def enter(account: Account, hold: Hold, *, now: bool = False) -> Flow[bool]:
         Refused: If it must not be sent. What is still held then is given back by the cleanup, which always follows.
     """
     if hold.outer is not None:
+        hold.outer.joins += 1
         joined = yield from _join(account, hold, now=now)
         if joined is not None:
             return joined
@@ -61,7 +62,6 @@ def _join(account: Account, hold: Hold, *, now: bool) -> Flow[bool | None]:
         finally:
             hold.quote = quote
         has = hold.record
-    outer.joins += 1
     account.live[hold.id] = None
     if account.listening:
         at = account.view.now / MICROS
