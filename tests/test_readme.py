@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
+from budgetguard import tasks
 from budgetguard.policy import Policy
 from budgetguard.testing import FakeUdio, FakeVidu
 
@@ -25,8 +28,8 @@ class Both:
     """Answers for both providers, in process, whatever the host; and for the one that is made up."""
 
     def __init__(self) -> None:
-        self.vidu = FakeVidu(credits=500, limit=5).transport()
-        self.udio = FakeUdio(credits=500).transport()
+        self.vidu = FakeVidu(credits=500, limit=5, duration=0.0).transport()
+        self.udio = FakeUdio(credits=500, duration=0.0).transport()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.host == "pictures.example":
@@ -51,6 +54,7 @@ def providers_in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     both = Both()
     monkeypatch.setattr(httpx, "HTTPTransport", lambda: httpx.MockTransport(both))
     monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda: httpx.MockTransport(both))
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None))
 
 
 def test_there_are_snippets_to_run() -> None:
