@@ -16,7 +16,7 @@ from rich.console import Console
 from budgetguard.cli.complaint import USAGE, complain
 from budgetguard.cli.demo.measure import promises
 from budgetguard.cli.demo.report import introduce, report
-from budgetguard.cli.demo.runs import Guarded, Run, Told, Unguarded
+from budgetguard.cli.demo.runs import ByJob, Guarded, Run, Told, Unguarded
 from budgetguard.cli.demo.stage import scene
 from budgetguard.cli.demo.view import watch
 from budgetguard.errors import SettingError
@@ -28,15 +28,18 @@ class Way(enum.StrEnum):
     """The ways into the guard that the demonstration knows."""
 
     TRANSPORT = "transport"
+    JOB = "job"
 
 
-WAYS: Mapping[Way, type[Guarded]] = {Way.TRANSPORT: Guarded}
+WAYS: Mapping[Way, type[Guarded]] = {Way.TRANSPORT: Guarded, Way.JOB: ByJob}
 """How the batch is run by each of them."""
 
 EPILOG = """\
 [bold]Examples[/bold]
 
 budgetguard demo
+
+budgetguard demo --way job
 
 budgetguard demo --seed 7 --plain > demo.txt"""
 

@@ -20,7 +20,7 @@ from budgetguard.guard import Guard
 from budgetguard.policy import Policy
 from budgetguard.providers.vidu import Vidu
 
-__all__ = ["POLICY", "Guarded", "Look", "Run", "Told", "Unguarded"]
+__all__ = ["POLICY", "ByJob", "Guarded", "Look", "Run", "Told", "Unguarded"]
 
 # Generations that take a minute take three seconds here: so do the policy's own times, by the same twentieth.
 POLICY = Policy(max_age=0.5, recheck_after=0.05, min_interval=0.05)
@@ -195,6 +195,30 @@ class Guarded(Run):
     def _waiting(self) -> int:
         pools = {} if self._guard is None else self._guard.state(KEY).pools
         return pools[""].waiting if "" in pools else 0
+
+
+class ByJob(Guarded):
+    """With the guard around the job function: the hold spans the whole job, and what it sends joins it."""
+
+    note = "@guard.job(credits=price)"
+    says = "with the guard's decorator around the job function"
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._generate: Callable[[httpx.Client, Job], str] = generate
+
+    def _client(self, url: str) -> httpx.Client:
+        guard = self._guarding(url)
+
+        @guard.job(credits=lambda _, job: self.scene.work.price(job))
+        def job_function(client: httpx.Client, job: Job) -> str:
+            return generate(client, job)
+
+        self._generate = job_function
+        return httpx.Client(base_url=url, headers=_HEADERS, transport=guard.transport())
+
+    def _work(self, client: httpx.Client, job: Job) -> str:
+        return self._generate(client, job)
 
 
 class Unguarded(Run):
