@@ -29,6 +29,7 @@ from budgetguard.model import PoolState, Quote, Recovered, State, TaskState
 from budgetguard.permit import AsyncPermit, Permit
 from budgetguard.plan import Plan, PlannedJob
 from budgetguard.policy import Policy
+from budgetguard.pool import AsyncPool, JobResult, Pool, PoolReport
 from budgetguard.task_errors import NoResult, TaskFailed, TaskNotStarted, TaskUnfinished
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
 
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncGuard",
     "AsyncGuardTransport",
     "AsyncPermit",
+    "AsyncPool",
     "BudgetGuardError",
     "CallbackError",
     "CreditsUnavailable",
@@ -43,12 +45,15 @@ __all__ = [
     "GuardTransport",
     "InsufficientCredits",
     "InsufficientSlots",
+    "JobResult",
     "NoResult",
     "Permit",
     "PermitError",
     "Plan",
     "PlannedJob",
     "Policy",
+    "Pool",
+    "PoolReport",
     "PoolState",
     "ProviderError",
     "QueueFull",

@@ -58,10 +58,12 @@ class Refused(BudgetGuardError):
         account: The account's name: the provider's and a fingerprint of the key, or the name the user gave it.
         response: The provider's own refusal, where it was the provider who refused; an ``httpx.Response`` for calls
             made through a transport. Lost when the exception is pickled.
+        report: What became of the jobs, where a pool took up nothing more because of it; a `PoolReport`. Lost as well.
     """
 
     account: str
     response: Any = None
+    report: Any = None
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)

@@ -27,6 +27,7 @@ from budgetguard.job import AsyncJobs, Jobs
 from budgetguard.model import State, TaskSeen, TaskState
 from budgetguard.plan import AsyncPlans, Plans
 from budgetguard.policy import Policy
+from budgetguard.pool.offer import AsyncPools, Pools
 from budgetguard.ports import AsyncStore, Provider, Store
 from budgetguard.stores import MemoryStore, open_store
 from budgetguard.stores.grace import GraceStore
@@ -148,7 +149,7 @@ class _Base:
         return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
 
 
-class Guard(Jobs, Plans, Reserving, TaskRunning, _Base):
+class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers in threads. Since 0.1.
 
     No call admitted is refused by the provider for want of credits or of a slot, as long as prices are right and nobody
@@ -262,7 +263,7 @@ class Guard(Jobs, Plans, Reserving, TaskRunning, _Base):
         self.close()
 
 
-class AsyncGuard(AsyncJobs, AsyncPlans, AsyncReserving, AsyncTaskRunning, _Base):
+class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRunning, _Base):
     """Admits, queues or refuses paid calls before they are sent, for callers on asyncio or trio. Since 0.1.
 
     The same promise as `Guard`, the same arguments, and the same methods with ``async``. One guard may be shared by any

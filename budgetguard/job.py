@@ -21,10 +21,13 @@ from budgetguard.errors import PermitError, SettingError, StoreError
 from budgetguard.model import Quote
 from budgetguard.permit import AsyncPermit, Permit, obtain
 
-__all__ = ["AsyncJobs", "Jobs"]
+__all__ = ["AsyncJobPermit", "AsyncJobs", "JobPermit", "Jobs", "terms_of"]
+
+_TERMS = "__budgetguard_job__"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,12 @@ class _Terms:
 class _Run:
     """What the permits of both kinds of runs have besides."""
 
+    _alone: bool
     _bare: bool
+    _charge: int | None
     _hold: Hold
     _scope: Scope
+    _word: str
 
     def bare(self) -> Self:
         """Let its block be open only where `inside` says so."""
@@ -81,6 +87,15 @@ class _Run:
             yield
         finally:
             self._scope.leave()
+
+    @property
+    def cost(self) -> int:
+        """Credits the run cost, or may have cost, once it has ended: what was said of it, or what its calls cost."""
+        hold, said = self._hold, self._charge
+        if said is not None:
+            return max(said, hold.spent)
+        itself = self._word in {"settled", "unknown"} and (self._alone or not hold.joins)
+        return max(hold.quote.credits, hold.spent) if itself else hold.spent
 
     def begin(self) -> None:
         """Take the call as sent from here on, unless all that is done joins it."""
@@ -188,7 +203,7 @@ class Jobs:
                     permit.book(terms, result)
                 return result
 
-            return run
+            return _priced(run, guard, terms)
 
         return decorate
 
@@ -237,7 +252,7 @@ class AsyncJobs:
                     await permit.book(terms, result)
                 return result
 
-            return run  # type: ignore[return-value]
+            return _priced(run, guard, terms)  # type: ignore[return-value]
 
         return decorate
 
@@ -252,6 +267,18 @@ def _innermost(guard: object) -> Any:
         if scope.guard is guard:
             return scope.permit
     raise PermitError("No permit of this guard is open here: ask inside a job of it, or inside the block of a permit.")
+
+
+def _priced(run: T, guard: object, terms: _Terms) -> T:
+    """Let a pool know what a run costs before it begins one."""
+    run.__dict__[_TERMS] = (guard, terms)
+    return run
+
+
+def terms_of(function: object, guard: object) -> _Terms | None:
+    """Tell on which terms a function runs that is a job of a guard; ``None`` if it is none."""
+    made_by, terms = getattr(function, "__dict__", {}).get(_TERMS, (None, None))
+    return terms if made_by is guard else None
 
 
 def _must_be(function: Any, *, blocking: bool) -> None:

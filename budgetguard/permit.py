@@ -22,6 +22,7 @@ from budgetguard._core.permits import give_back
 from budgetguard._core.records import Stage
 from budgetguard._core.settlement import abandon, settle
 from budgetguard._core.steps import Flow
+from budgetguard._core.stopping import Stop, stoppable
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._http import CallOptions
 from budgetguard._scope import Scope, around
@@ -297,11 +298,11 @@ class Permit(_Handle):
     def _run(self, flow: Flow[None]) -> None:
         self._guard.driver.run(self._account, flow)
 
-    def _admit(self, *, now: bool = False) -> bool:
+    def _admit(self, *, now: bool = False, stop: Stop | None = None) -> bool:
         guard, account, hold = self._guard, self._account, self._hold
         guard.heartbeat.watch(account, hold)
         try:
-            flow = enter(account, hold, now=now)
+            flow = enter(account, hold, now=now) if stop is None else stoppable(enter(account, hold), stop)
             self._had = guard.driver.run(
                 account,
                 flow,
@@ -385,9 +386,9 @@ class AsyncPermit(_Handle):
         return self._had
 
 
-def obtain(permit: Permit, *, now: bool = False) -> bool:
-    """Get what a permit is for; with *now* without waiting, and ``False`` if only time could help."""
-    return permit._admit(now=now)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - not for users
+def obtain(permit: Permit, *, now: bool = False, stop: Stop | None = None) -> bool:
+    """Get what a permit is for; *now* or not at all, and then ``False`` if only time could help; or until a *stop*."""
+    return permit._admit(now=now, stop=stop)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - not for users
 
 
 async def aobtain(permit: AsyncPermit, *, now: bool = False) -> bool:

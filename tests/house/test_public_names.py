@@ -15,6 +15,10 @@ from tests.house.source import PACKAGE, assert_none, modules
 
 PUBLIC: dict[str, set[str]] = {
     "budgetguard": {
+        "AsyncPool",
+        "JobResult",
+        "Pool",
+        "PoolReport",
         "AsyncGuard",
         "AsyncGuardTransport",
         "AsyncPermit",
@@ -106,6 +110,17 @@ PUBLIC: dict[str, set[str]] = {
         "Verdict",
     },
     "budgetguard.policy": {"Policy"},
+    "budgetguard.pool": {
+        "Arrivals",
+        "AsyncPool",
+        "JobResult",
+        "NotRun",
+        "Pool",
+        "PoolJob",
+        "PoolProgress",
+        "PoolReport",
+        "Results",
+    },
     "budgetguard.ports": {
         "Answer",
         "AsyncStore",
