@@ -288,6 +288,7 @@ class TaskRunning:
             StoreError: If the store fails. What was done by then stands.
         """
         account, bearer = self.asked(key)
+        del key  # a traceback may show what this frame names
         return self.driver.run(account, recover(account), ask=lambda ids: self.asking.tasks(bearer, ids))
 
 
@@ -330,4 +331,5 @@ class AsyncTaskRunning:
     async def recover(self: AsyncTaskGuarding, key: str | None = None) -> Recovered:
         """Pick up what earlier processes left in the store. See `Guard.recover`. Since 0.1."""
         account, bearer = self.asked(key)
+        del key  # a traceback may show what this frame names
         return await self.driver.run(account, recover(account), ask=lambda ids: self.asking.tasks(bearer, ids))
