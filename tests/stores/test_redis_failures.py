@@ -14,7 +14,7 @@ import redis.exceptions
 from anyio.from_thread import start_blocking_portal
 
 from budgetguard.errors import SettingError, StoreError
-from budgetguard.ports import Put, Transacted, Transaction
+from budgetguard.ports import Put, Scanned, Transacted, Transaction
 from budgetguard.stores.redis import RedisStore
 from tests.support.valkey import ValkeyServer
 
@@ -386,3 +386,37 @@ def test_its_repr_says_where_and_not_with_what(url: str, where: str) -> None:
 def test_a_setting_that_cannot_work_is_refused(name: str, value: object) -> None:
     with pytest.raises(SettingError, match=name):
         RedisStore("redis://localhost", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def scan(request: pytest.FixtureRequest) -> Iterator[Callable[[RedisStore], Scanned]]:
+    """Asks for a page of records, in a thread or on an event loop."""
+    if request.param == "blocking":
+        yield lambda store: store.scan("a")
+    else:
+        with start_blocking_portal("asyncio") as portal:
+            yield lambda store: portal.call(store.ascan, "a")
+
+
+def test_a_page_is_had_again_when_the_connection_was_lost_and_is_an_error_when_the_server_is(
+    server: ValkeyServer, store: RedisStore, scan: Callable[[RedisStore], Scanned]
+) -> None:
+    store.transact("a", Transaction(put={"r": Put(b"1")}))
+    assert scan(store).records == {"r": b"1"}
+    server.client.client_kill_filter(_type="normal", skipme=True)
+    assert scan(store).records == {"r": b"1"}
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"gave no answer in 0\.4 s"):
+        scan(store)
+    assert in_bounds(began)
+
+
+def test_a_user_who_may_not_go_through_the_records_is_told_what_to_allow(server: ValkeyServer) -> None:
+    commands = ["+evalsha", "+script|load", "+hget", "+hgetall", "+hset", "+time", "+get", "+set", "+pexpireat"]
+    server.client.acl_setuser("poor", enabled=True, passwords=["+s3cret"], commands=commands, keys=["*"])
+    poor = RedisStore(server.url.replace("unix://", "unix://poor:s3cret@"), timeout=TIMEOUT)
+    with pytest.raises(StoreError, match="HSCAN") as caught:
+        poor.scan("a")
+    assert "s3cret" not in str(caught.value)
+    poor.close()
