@@ -205,6 +205,6 @@ def see_guarded(engine: Engine, client: Client, url: httpx.URL, kind: type[Any])
     """
     chosen = getattr(client, "_transport_for_url", None)
     transport = None if chosen is None else chosen(url)
-    if chosen is not None and not (isinstance(transport, kind) and transport.engine is engine):
+    if chosen is not None and (not isinstance(transport, kind) or getattr(transport, "engine", None) is not engine):
         right = "give a client with transport=guard.transport() of this guard, and no proxy or mount for this address"
         raise SettingError("client", type(transport).__name__, right)

@@ -34,7 +34,6 @@ class NoResult(BudgetGuardError):
     """
 
     account: str
-    task_id: str | None
     document: Any
 
     def __init__(self, message: str, **facts: Any) -> None:
@@ -57,6 +56,7 @@ class TaskNotStarted(NoResult):
         status: The HTTP status.
     """
 
+    task_id: None
     outcome: str
     reason: str
     status: int

@@ -51,7 +51,8 @@ class TaskScene:
         self.client = way.client(self.guard, self.fake.transport(), base_url=self.home, headers=self.headers)
 
     def make_fake(self, **settings: Any) -> FakeVidu | FakeUdio:
-        return made_up(clock=self.clock, **{"duration": 10.0, **settings})
+        usual: dict[str, Any] = {"duration": 10.0}
+        return made_up(clock=self.clock, **{**usual, **settings})
 
     def make_provider(self) -> Any:
         return vidu()
@@ -103,7 +104,8 @@ class SongScene(TaskScene):
     headers = {"Authorization": "Bearer udio_made_up_for_tests_0001"}  # noqa: RUF012 - nobody changes it
 
     def make_fake(self, **settings: Any) -> FakeUdio:
-        return FakeUdio(clock=self.clock, **{"credits": 500, "duration": 20.0, "charge": 10, **settings})
+        usual: dict[str, Any] = {"credits": 500, "duration": 20.0, "charge": 10}
+        return FakeUdio(clock=self.clock, **{**usual, **settings})
 
     def make_provider(self) -> Any:
         return UdioPro(base_url=self.home, concurrency=4)

@@ -85,7 +85,12 @@ async def test_a_task_of_which_nothing_is_heard_is_believed_to_run_for_its_lease
     scene = Scene(way, limit=1, duration=10_000.0, policy=quick(**PATIENT, task_lease=60.0))
     async with scene.client() as client:
         await submit(client)
+        scene.fake.inject("html_502", on="poll", times=None)
         scene.clock.advance(61)
+        await client.get(CREDITS)
+        # The provider is asked before it is given up, and so it is kept for another while when nothing could be learnt.
+        assert (await scene.running(), scene.told(Expired)) == (1, [])
+        scene.clock.advance(scene.guard.policy.lease + 1)
         await client.get(CREDITS)
         # The reading still shows it: it is the provider's word that counts, and the lease only ends our own count.
         assert (await scene.running(), await scene.free()) == (0, 0)
