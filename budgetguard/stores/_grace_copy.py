@@ -25,34 +25,37 @@ class Held:
         put: The records. None are left of what was taken and given back, both on the copy.
         sent: What the store was asked for and may have done, oldest first.
         moving: Whether the store is being asked, so that nothing may change.
+        twice: Whether it may be inside the counters last heard of, and was counted on top of them all the same.
     """
 
-    __slots__ = ("add", "moving", "put", "sent")
+    __slots__ = ("add", "moving", "put", "sent", "twice")
 
     def __init__(self) -> None:
         self.add: dict[str, int] = {}
         self.put: dict[str, Put] = {}
         self.sent: list[Version] = []
-        self.moving = False
+        self.moving = self.twice = False
 
-    def bring(self, serial: str) -> Generator[Transaction, Transacted, None]:
-        """Ask for what makes the store hold this, whatever it did of what it was asked before."""
+    def bring(self, serial: str) -> Generator[Transaction, Transacted, Transacted]:
+        """Ask for what makes the store hold this, whatever it did of what it was asked before; gives its answer."""
         add, put, before = self.add.copy(), self.put.copy(), list(self.sent)
         if put:
             if (add, put) not in before:
                 self.sent.append((add, put))
-            if (yield Transaction(add=add.copy(), put=put)).applied:
-                return
+            done = yield Transaction(add=add.copy(), put=put)
+            if done.applied:
+                return done
         for old_add, old_put in reversed(before):
             if (old_add, old_put) == (add, put):
                 continue
             rest = _sum(add, old_add, -1)
             drop = {key: record.value for key, record in old_put.items()}
-            if (yield Transaction(add=rest, drop=drop, put=put, wake=True)).applied:
-                return
-        # It holds it already, or somebody has ended it since. Looks are put in order by the serial, so that must not
-        # stay behind what was told here.
-        yield Transaction(add={serial: add.get(serial, 1)})
+            done = yield Transaction(add=rest, drop=drop, put=put, wake=True)
+            if done.applied:
+                return done
+        # It holds it already, or somebody has ended it since, or it was taken and given back without it: all it has to
+        # hear of is the serial.
+        return (yield Transaction(add={serial: add.get(serial, 1) if not put or not before else 0}))
 
 
 class Copy:
@@ -115,13 +118,18 @@ class Copy:
 
     def hear(self, number: int, counters: Mapping[str, int], now: int, at: float) -> None:
         """Remember an answer, if it is the latest. What was sent after the last answer came is later in any case."""
-        order = (counters.get(self._serial, 0), now)
-        if number <= self._heard and order < (self._base.get(self._serial, 0), self._base_now):
-            return
+        if number > self._heard or self._is_later(counters, now):
+            self._know(counters, now, at)
+
+    def _is_later(self, counters: Mapping[str, int], now: int) -> bool:
+        return (counters.get(self._serial, 0), now) >= (self._base.get(self._serial, 0), self._base_now)
+
+    def _know(self, counters: Mapping[str, int], now: int, at: float) -> None:
         self._heard = self._numbers
         self._base, self._base_now, self.at = dict(counters), now, at
         self._counters = self._base.copy()
         for held in self.holds:
+            held.twice = held.twice or held.moving or bool(held.sent)
             _add(self._counters, held.add)
         if self._rest:
             _add(self._counters, {self._serial: self._rest})
@@ -173,6 +181,7 @@ class Copy:
             self.holds.append(held)
             if sent:
                 held.sent.append((add.copy(), held.put.copy()))
+                held.twice = True
         if empty and not held.sent:
             self.holds.remove(held)
             self._rest += add.get(self._serial, 0)
@@ -213,16 +222,22 @@ class Copy:
         self.holds[0].moving = True
         return self.holds[0]
 
-    def end(self, held: Held, *, brought: bool) -> None:
-        """Note that the store has it now, or may have it."""
+    def end(self, held: Held, done: Transacted | None, at: float) -> None:
+        """Note that the store has it now, and its answer; without one, it may have it."""
         held.moving = False
-        if not brought:
+        if done is None:
             return
         self.holds.remove(held)
         for key in held.put:
             del self._keys[key]
-        _add(self._base, held.add)
+        if held.twice:
+            # Looks are put in order by the serial, so the store's must not stay behind what was told here.
+            self._rest += held.add.get(self._serial, 0)
         self.brought += bool(held.put)
+        if self._is_later(done.counters, done.now):
+            self._know(done.counters, done.now, at)
+        else:
+            self._know(self._base, self._base_now, at)  # an answer that overtook this one has it inside already
 
 
 def _add(counters: dict[str, int], amounts: Mapping[str, int]) -> None:

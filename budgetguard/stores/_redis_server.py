@@ -174,8 +174,8 @@ class Server:
         doubt = " It may have been applied." if in_doubt else ""
         return (
             f"The store at {self.where} gave no answer in {self.timeout:g} s, at the {_ordinal(tries)} try "
-            f"({self._said(error)}).{doubt} Check that the server runs and can be reached from here; no paid call "
-            "is let through without it."
+            f"({self._said(error)}).{doubt} Check that the server runs and can be reached from here. Without it no "
+            "paid call is let through, but for the time of Policy(store_grace=...)."
         )
 
     def _unasked(self, error: Exception) -> str:

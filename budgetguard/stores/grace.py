@@ -281,13 +281,12 @@ class GraceStore:
                     held = copy.begin()
                 if held is None:
                     return
-                brought = False
+                done: Transacted | None = None
                 try:
-                    yield from held.bring(self._serial)
-                    brought = True
+                    done = yield from held.bring(self._serial)
                 finally:
                     with self._lock:
-                        copy.end(held, brought=brought)
+                        copy.end(held, done, self._clock())
         finally:
             copy.turn.release()
 
