@@ -166,14 +166,17 @@ class GuardTransport(httpx.BaseTransport):
         return response
 
     def _finish_with(self, response: httpx.Response, account: Account, hold: Hold) -> None:
-        """Synchronous work holds its slot until its answer is closed."""
+        """Synchronous work holds its slot until its answer is closed. One that came read already is."""
         done = TaskSeen(hold.id, TaskState.SUCCEEDED)
 
         def closed() -> None:
             with contextlib.suppress(StoreError):  # its lease ends it then
                 self._driver.run(account, finish(account, done))
 
-        _bodies.slot(response, closed)
+        if response.is_closed:
+            closed()
+        else:
+            _bodies.slot(response, closed)
 
     def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
         hold = self._desk.engine.hold(Quote(0, 0))
@@ -334,18 +337,21 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             await response.aclose()
             raise self._desk.by_provider(account, hold, response, exchange.raw)
         if verdict.outcome is Outcome.ACCEPTED and verdict.task_id is None:
-            self._finish_with(response, account, hold)
+            await self._finish_with(response, account, hold)
         return response
 
-    def _finish_with(self, response: httpx.Response, account: Account, hold: Hold) -> None:
-        """Synchronous work holds its slot until its answer is closed."""
+    async def _finish_with(self, response: httpx.Response, account: Account, hold: Hold) -> None:
+        """Synchronous work holds its slot until its answer is closed. One that came read already is."""
         done = TaskSeen(hold.id, TaskState.SUCCEEDED)
 
         async def closed() -> None:
             with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):  # its lease ends it then
                 await self._driver.run(account, finish(account, done))
 
-        _bodies.aslot(response, closed)
+        if response.is_closed:
+            await closed()
+        else:
+            _bodies.aslot(response, closed)
 
     async def _credits(self, request: httpx.Request, account: Account) -> httpx.Response:
         hold = self._desk.engine.hold(Quote(0, 0))

@@ -131,6 +131,7 @@ class Studio:
     def __init__(self, cents: int, **limits: int) -> None:
         self.cents, self.limits = cents, limits
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.read_already = False
         self.refused: list[str] = []
         self.wallets = 0
         self.fail_with: list[str] = []
@@ -153,7 +154,10 @@ class Studio:
                 return self.good({"balance": f"{self.cents // 100}.{self.cents % 100:02}", "pools": pools})
             case "POST", ["drafts"]:
                 self.cents -= 1
-                return httpx.Response(200, headers={"content-type": "image/png"}, stream=httpx.ByteStream(b"png" * 99))
+                picture, headers = b"png" * 99, {"content-type": "image/png"}
+                if self.read_already:
+                    return httpx.Response(200, headers=headers, content=picture)
+                return httpx.Response(200, headers=headers, stream=httpx.ByteStream(picture))
             case "POST", ["pictures"]:
                 return self.submit(json.loads(request.content))
             case "GET", ["pictures"]:
@@ -356,6 +360,14 @@ async def test_a_draft_nobody_reads_still_frees_its_slot_when_it_is_closed(way: 
     async with shop.client:
         async with shop.client.stream("POST", "/drafts", json={}):
             assert await shop.free("fast") == 3
+        assert await shop.free("fast") == 4
+
+
+async def test_a_draft_whose_answer_came_read_already_frees_its_slot_at_once(way: Way) -> None:
+    shop = Shop(way)
+    shop.studio.read_already = True
+    async with shop.client:
+        assert (await shop.client.post("/drafts", json={})).content == b"png" * 99
         assert await shop.free("fast") == 4
 
 
