@@ -19,6 +19,7 @@ from budgetguard.model import (
     PoolState,
     Quote,
     Reading,
+    Recovered,
     Route,
     RouteKind,
     State,
@@ -37,6 +38,7 @@ VALUES: list[Any] = [
     Package("1", "starter", "metered", 100),
     Reading(100, {"": Capacity(4, 1)}, (Balance("metered", 100),)),
     PoolState(4, 2, 1, 1, 0),
+    Recovered("vidu:a", ("t",), ("u",), ("v",), 1, 2, 3),
     State("vidu:a", 100, 90, 10, {"": PoolState(4, 2, 1, 1, 0)}, 1.0, 0.0),
 ]
 
