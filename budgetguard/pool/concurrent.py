@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import inspect
 import math
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any, TypeAlias, TypeVar
@@ -33,10 +35,12 @@ Items: TypeAlias = "Iterable[Any] | AsyncIterable[Any]"
 
 
 class Supply:
-    """Where the jobs of one call come from."""
+    """Where jobs come from: the iterables of one call, or what was submitted one by one."""
 
-    def __init__(self, function: Callable[..., Any], iterables: tuple[Items, ...], batch: Batch) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any] | None, iterables: tuple[Items, ...], batch: Batch) -> None:
+        self._function = function
+        self._context = contextvars.copy_context()
+        self.queue: deque[Task] = deque()
         self._sources: tuple[Iterator[Any] | AsyncIterator[Any], ...] = tuple(
             aiter(source) if isinstance(source, AsyncIterable) else iter(source) for source in iterables
         )
@@ -52,6 +56,8 @@ class Supply:
         Raises:
             StopAsyncIteration: If there is none.
         """
+        if self._function is None:
+            return self.queue.popleft()
         row: list[Any] = []
         if not self._sources:
             raise StopAsyncIteration
@@ -63,7 +69,12 @@ class Supply:
                     row.append(next(source))
                 except StopIteration:
                     raise StopAsyncIteration from None
-        return Task(self.function, tuple(row), {}, self.batch.taken)
+        return Task(self._context, self._function, tuple(row), {}, self.batch.taken)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to take up."""
+        return not self.queue if self._function is None else self.batch.over
 
     def tell(self) -> None:
         """Wake whoever waits for room or for a result."""
@@ -89,10 +100,11 @@ class Manager:
         self._group = group
         bound = ledger.terms.max_workers
         self._places = anyio.Semaphore(bound) if bound is not None else None
-        self._turn = anyio.Lock()
         self._threads = anyio.CapacityLimiter(math.inf)
         self._supplies: list[Supply] = []
-        self._singles: set[Task] = set()
+        self._single = Supply(None, (), Batch((), ordered=False, shows=False, bound=1))
+        self._single.batch.unwanted = True
+        self._led = False
         self._busy = 0
         self._idle = anyio.Event()
         self.closed = False
@@ -102,11 +114,25 @@ class Manager:
     def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> PoolJob[Any]:
         """Have one job done."""
         self._must_be_open()
-        task = Task(function, args, kwargs)
+        task = Task(contextvars.copy_context(), function, args, kwargs, self._single.batch.taken)
         self.ledger.size(1)
-        self._singles.add(task)
-        self._begin(self._serve, task)
-        return PoolJob(task)
+        self._single.queue.append(task)
+        self._single.batch.taken += 1
+        if not self._led:
+            self._led = True
+            self._begin(self._lead, self._single)
+        return PoolJob(task, self.cancel)
+
+    def cancel(self, task: Task) -> bool:
+        """Cancel a job that was submitted; ``False`` if it is over already."""
+        if task.over.is_set():
+            return False
+        if task in self._single.queue:
+            self._single.queue.remove(task)
+            self._not_run(self._single, task)
+        else:
+            task.scope.cancel()
+        return True
 
     def supply(self, function: Callable[..., Any], iterables: tuple[Items, ...], batch: Batch) -> Supply:
         """Have the jobs of an iterable done."""
@@ -137,30 +163,11 @@ class Manager:
                 self._idle.set()
                 self._idle = anyio.Event()
 
-    async def _serve(self, task: Task) -> None:
-        """Do one job, when those submitted before it have been let through."""
-        try:
-            admitted = None
-            with task.scope:
-                async with self._turn:
-                    await self._enter()
-                    try:
-                        admitted = await self._admit(None, task)
-                    finally:
-                        if admitted is None:
-                            self._leave()
-            if admitted is not None:
-                await self._perform(None, task, *admitted)
-        finally:
-            if task.result is None:
-                self._not_run(None, task)
-            self._singles.discard(task)
-
     async def _lead(self, supply: Supply) -> None:
-        """Take up the jobs of a call, each when the one before it has been let through."""
+        """Take up jobs, each when the one before it has been let through."""
         batch = supply.batch
         while True:
-            while not batch.over and not batch.wants:
+            while supply is not self._single and not batch.over and not batch.wants:
                 await supply.news.wait()
             await self._enter()
             task = admitted = None
@@ -178,25 +185,27 @@ class Manager:
             if task is None:
                 return
             if admitted is not None:
-                self._begin(self._perform, supply, task, *admitted)
+                task.context.run(self._begin, self._perform, supply, task, *admitted)
 
     async def _take(self, supply: Supply) -> Task | None:
         batch = supply.batch
         try:
-            task = None if batch.over else await supply.next()
+            task = None if supply.done else await supply.next()
         except StopAsyncIteration:
             task, batch.over = None, True
         except Exception as error:  # noqa: BLE001 - the user's iterable failed: who asks for results is told
             self.ledger.halt(batch, error)
             task = None
-        if task is None:
+        if supply is self._single:
+            self._led = task is not None
+        elif task is None:
             supply.forget()
             supply.tell()
-            return None
-        batch.take(task)
+        else:
+            batch.take(task)
+            if batch.over:  # it was closed while an async iterable was waited for
+                task.scope.cancel()
         supply.ahead = task
-        if batch.over:  # it was closed while an async iterable was waited for
-            task.scope.cancel()
         return task
 
     async def _enter(self) -> None:
@@ -207,10 +216,10 @@ class Manager:
         if self._places is not None:
             self._places.release()
 
-    async def _admit(self, supply: Supply | None, task: Task) -> tuple[AsyncJobPermit, bool] | None:
+    async def _admit(self, supply: Supply, task: Task) -> tuple[AsyncJobPermit, bool] | None:
         try:
             account, hold, itself = self.ledger.terms.ask(self._guard, task.function, task.args, task.kwargs)
-            permit = AsyncJobPermit(self._guard, account, hold, None)
+            permit = task.context.run(AsyncJobPermit, self._guard, account, hold, None)
             await aobtain(permit)
         except Exception as error:  # noqa: BLE001 - it is the job's
             self._came(supply, task, None, error)
@@ -223,12 +232,12 @@ class Manager:
 
     async def _perform(
         self,
-        supply: Supply | None,
+        supply: Supply,
         task: Task,
         permit: AsyncJobPermit,
         itself: bool,  # noqa: FBT001 - not for users
     ) -> None:
-        ledger, task.begun = self.ledger, True
+        ledger = self.ledger
         ledger.begun()
         value: Any = None
         error: BaseException | None = CancelledError()
@@ -252,22 +261,23 @@ class Manager:
         work = functools.partial(task.function, *task.args, **task.kwargs)
         if _concurrent(task.function):
             return await work()
-        value = await anyio.to_thread.run_sync(work, limiter=self._threads)
+        # In a list, as trio complains about threads that return what must be awaited.
+        (value,) = await anyio.to_thread.run_sync(lambda: [work()], limiter=self._threads)
         return await value if inspect.isawaitable(value) else value
 
-    def _came(self, supply: Supply | None, task: Task, value: Any, error: BaseException | None) -> None:
+    def _came(self, supply: Supply, task: Task, value: Any, error: BaseException | None) -> None:
         follow = self.ledger.came(task, value, error)
-        if not follow and error is not None and supply is not None:
+        if not follow and error is not None and supply is not self._single:
             self.ledger.halt(supply.batch, error, refused=True)
         self._end(supply, task)
 
-    def _not_run(self, supply: Supply | None, task: Task) -> None:
+    def _not_run(self, supply: Supply, task: Task) -> None:
         self.ledger.not_run(task, CANCELLED)
         self._end(supply, task)
 
-    def _end(self, supply: Supply | None, task: Task) -> None:
+    def _end(self, supply: Supply, task: Task) -> None:
         task.over.set()
-        if supply is not None:
+        if supply is not self._single:
             supply.batch.end(task)
             supply.tell()
 
@@ -286,9 +296,10 @@ class Manager:
                 supply.ahead.scope.cancel()
             supply.tell()
         if cancel:
-            for task in self._singles:
-                if not task.begun:
-                    task.scope.cancel()
+            for task in list(self._single.queue):
+                self.cancel(task)
+            if self._single.ahead is not None:
+                self._single.ahead.scope.cancel()
 
     async def wait(self) -> None:
         """Wait until all tasks have ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, InvalidStateError
 from typing import Any, Generic, TypeVar
@@ -18,15 +19,20 @@ R = TypeVar("R")
 class Task(Job):
     """A job of this pool."""
 
-    __slots__ = ("begun", "over", "scope")
+    __slots__ = ("context", "over", "scope")
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], index: int = 0
+        self,
+        context: contextvars.Context,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        index: int = 0,
     ) -> None:
         super().__init__(function, args, kwargs, index)
+        self.context = context
         self.over = anyio.Event()
         self.scope = anyio.CancelScope()
-        self.begun = False
 
     def outcome(self) -> Any:
         """Give what came of it."""
@@ -43,8 +49,9 @@ class PoolJob(Generic[R]):
     Any number of tasks may wait for it, on the event loop of its pool.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, cancel: Callable[[Task], bool]) -> None:
         self._task = task
+        self._cancel = cancel
 
     def __await__(self) -> Generator[Any, Any, R]:
         return self._wait().__await__()
@@ -68,10 +75,7 @@ class PoolJob(Generic[R]):
 
     def cancel(self) -> bool:
         """Cancel it, also while it runs. Its hold is ended; that is shielded. ``False`` if it is over already."""
-        if self.done():
-            return False
-        self._task.scope.cancel()
-        return True
+        return self._cancel(self._task)
 
     def __repr__(self) -> str:
         return f"PoolJob({getattr(self._task.function, '__name__', '?')}, {'done' if self.done() else 'pending'})"

@@ -214,7 +214,11 @@ class AsyncPool:
         """What became of the jobs so far."""
         return self._ledger.report
 
-    def submit(self, fn: Callable[..., Awaitable[R]] | Callable[..., R], /, *args: Any, **kwargs: Any) -> PoolJob[R]:
+    @overload
+    def submit(self, fn: Callable[..., Awaitable[R]], /, *args: Any, **kwargs: Any) -> PoolJob[R]: ...
+    @overload
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> PoolJob[R]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolJob[Any]:
         """Have one job done. See `Pool.submit`; ``await`` what it gives for the result."""
         return self._work.submit(fn, args, kwargs)
 

@@ -33,14 +33,6 @@ from tests.support.vidu import BODY, HEADERS, HOME, PRICE, SUBMIT, quick
 
 
 @pytest.fixture
-def ground() -> Iterator[Ground]:
-    ground = Ground()
-    yield ground
-    ground.end()
-    wait_until(ground, lambda: not pool_threads())
-
-
-@pytest.fixture
 def guard(ground: Ground) -> Guard:
     return ground.guard()
 
