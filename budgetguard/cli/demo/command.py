@@ -16,7 +16,7 @@ from rich.console import Console
 from budgetguard.cli.complaint import USAGE, complain
 from budgetguard.cli.demo.measure import promises
 from budgetguard.cli.demo.report import introduce, report
-from budgetguard.cli.demo.runs import ByJob, Guarded, Run, Told, Unguarded
+from budgetguard.cli.demo.runs import ByJob, ByPool, Guarded, Run, Told, Unguarded
 from budgetguard.cli.demo.stage import scene
 from budgetguard.cli.demo.view import watch
 from budgetguard.errors import SettingError
@@ -29,9 +29,10 @@ class Way(enum.StrEnum):
 
     TRANSPORT = "transport"
     JOB = "job"
+    POOL = "pool"
 
 
-WAYS: Mapping[Way, type[Guarded]] = {Way.TRANSPORT: Guarded, Way.JOB: ByJob}
+WAYS: Mapping[Way, type[Guarded]] = {Way.TRANSPORT: Guarded, Way.JOB: ByJob, Way.POOL: ByPool}
 """How the batch is run by each of them."""
 
 EPILOG = """\
@@ -39,7 +40,7 @@ EPILOG = """\
 
 budgetguard demo
 
-budgetguard demo --way job
+budgetguard demo --way pool
 
 budgetguard demo --seed 7 --plain > demo.txt"""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -20,7 +20,7 @@ from budgetguard.guard import Guard
 from budgetguard.policy import Policy
 from budgetguard.providers.vidu import Vidu
 
-__all__ = ["POLICY", "ByJob", "Guarded", "Look", "Run", "Told", "Unguarded"]
+__all__ = ["POLICY", "ByJob", "ByPool", "Guarded", "Look", "Run", "Told", "Unguarded"]
 
 # Generations that take a minute take three seconds here: so do the policy's own times, by the same twentieth.
 POLICY = Policy(max_age=0.5, recheck_after=0.05, min_interval=0.05)
@@ -81,6 +81,10 @@ class Run(ABC):
     def _work(self, client: httpx.Client, job: Job) -> str:
         return generate(client, job)
 
+    def _ends_of(self, client: httpx.Client) -> Iterator[tuple[Job, str | Exception]]:
+        """Do all jobs; give each with how it ended."""
+        return run(lambda job: self._work(client, job), self.scene.work.jobs, self.scene.threads)
+
     def _told(self, act: Act) -> None:
         self.acts.append(act)
 
@@ -102,7 +106,7 @@ class Run(ABC):
             begin()
             self.stage.begin()
             self.began = time.monotonic()
-            for job, end in run(lambda job: self._work(client, job), work.jobs, self.scene.threads):
+            for job, end in self._ends_of(client):
                 how = "refused" if isinstance(end, Refused) else "failed" if isinstance(end, Exception) else "done"
                 if how != "done":
                     price = work.price(job)
@@ -218,15 +222,26 @@ class ByJob(Guarded):
     def _client(self, url: str) -> httpx.Client:
         guard = self._guarding(url)
 
-        @guard.job(credits=lambda _, job: self.scene.work.price(job))
-        def job_function(client: httpx.Client, job: Job) -> str:
-            return generate(client, job)
-
-        self._generate = job_function
+        self._generate = guard.job(credits=lambda _, job: self.scene.work.price(job))(generate)
         return httpx.Client(base_url=url, headers=_HEADERS, transport=guard.transport())
 
     def _work(self, client: httpx.Client, job: Job) -> str:
         return self._generate(client, job)
+
+
+class ByPool(Guarded):
+    """With the guard's pool in place of the threads: as many jobs at once as the provider runs now."""
+
+    note = "guard.pool(credits=price)"
+    says = "with the guard's pool of workers"
+
+    def _ends_of(self, client: httpx.Client) -> Iterator[tuple[Job, str | Exception]]:
+        if self._guard is None:
+            return
+        with self._guard.pool(credits=self.scene.work.price, on_insufficient="skip") as pool:
+            for result in pool.as_completed(lambda job: generate(client, job), self.scene.work.jobs):
+                error = result.error
+                yield result.args[0], error if isinstance(error, Exception) else result.get()
 
 
 class Unguarded(Run):
