@@ -18,7 +18,7 @@ from budgetguard._core.steps import Flow, Tell, Wait, Wake
 from budgetguard.errors import QueueFull, QueueTimeout, Refused
 from budgetguard.events import Admitted, LowBalance, Paused, Queued, RefusedCall
 
-__all__ = ["admit", "admit_now", "leave", "sit_out"]
+__all__ = ["admit", "admit_now", "admit_unqueued", "leave", "sit_out"]
 
 _TURN, _TURN_MAX = 0.002, 0.02
 """Seconds a process holds back for each call it has under way, and at most, while others wait for the same slots."""
@@ -45,6 +45,26 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
             if (yield from sit_out(account, hold)):
                 break
             hold.id += "+"  # what its lease left stands under the old one
+    except Refused as refused:
+        yield from _tell_refused(account, hold, refused)
+        raise
+    yield from _tell_admitted(account, hold)
+
+
+def admit_unqueued(account: Account, hold: Hold) -> Flow[None]:
+    """Get a call in a job the credits it needs beyond the job's, but not by waiting in line: the job keeps slots idle.
+
+    Raises:
+        Refused: If it cannot have them now.
+    """
+    try:
+        while True:
+            if not (yield from _take(account, hold, Stage.RESERVED)):
+                refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])
+            account.live[hold.id] = None
+            if (yield from sit_out(account, hold)):
+                break
+            hold.id += "+"
     except Refused as refused:
         yield from _tell_refused(account, hold, refused)
         raise

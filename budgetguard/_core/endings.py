@@ -9,7 +9,7 @@ from budgetguard._core.steps import Flow, Tell
 from budgetguard.events import Overspent, PriceMismatch, TaskEnded
 from budgetguard.model import TaskSeen, TaskState
 
-__all__ = ["compare", "finish", "found_again"]
+__all__ = ["compare", "finish", "found_again", "standing"]
 
 
 def finish(account: Account, task: TaskSeen, *, by_token: bool = False) -> Flow[bool]:
@@ -48,6 +48,13 @@ def finish(account: Account, task: TaskSeen, *, by_token: bool = False) -> Flow[
     if task.charge is not None and not failed:
         yield from compare(account, record, task.charge, record.credits, "the task's own answer", done.now)
     return True
+
+
+def standing(account: Account, record: Record) -> Flow[Record | None]:
+    """Find what an open record is now; ``None`` if it is gone. Others may have drawn on it, and given it all back."""
+    records, _ = yield from account.find(record.key)
+    text = records.get(record.key)
+    return None if text is None else Record.loads(text)
 
 
 def found_again(account: Account, record: Record) -> Flow[Record | None]:

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
-from budgetguard._core.admission import admit, admit_now, sit_out
+from budgetguard._core.admission import admit, admit_now, admit_unqueued, sit_out
 from budgetguard._core.counters import MICROS, View
+from budgetguard._core.endings import standing
 from budgetguard._core.records import Record, Stage
 from budgetguard._core.steps import Flow, Tell
-from budgetguard.events import Joined
+from budgetguard.events import Joined, Released
 
-__all__ = ["enter", "note_spent", "restore"]
+__all__ = ["enter", "let_go", "note_spent", "restore"]
 
 
 def enter(account: Account, hold: Hold, *, now: bool = False) -> Flow[bool]:
@@ -25,7 +26,7 @@ def enter(account: Account, hold: Hold, *, now: bool = False) -> Flow[bool]:
     """
     if hold.outer is not None:
         hold.outer.joins += 1
-        joined = yield from _join(account, hold, now=now)
+        joined = yield from _join(account, hold, hold.outer, now=now)
         if joined is not None:
             return joined
         hold.outer, hold.share = None, (0, 0)
@@ -35,43 +36,64 @@ def enter(account: Account, hold: Hold, *, now: bool = False) -> Flow[bool]:
     return True
 
 
-def _join(account: Account, hold: Hold, *, now: bool) -> Flow[bool | None]:
+def _join(account: Account, hold: Hold, outer: Hold, *, now: bool) -> Flow[bool | None]:
     """Draw on the job; ``None`` if that has ended: then the call stands for itself."""
-    outer, quote, has = hold.outer, hold.quote, None
     while True:
-        source = None if outer is None else outer.record
-        if outer is None or outer.closed or source is None or source.stage is not Stage.RESERVED:
+        has, source = hold.record, outer.record
+        if outer.closed or source is None or not source.is_open:
             if has is not None:
                 yield from _give_up(account, hold, has)
             return None
-        wanting = _wanting(hold, source)
-        if wanting == (0, 0) or (has is not None and wanting[0] <= has.credits and wanting[1] <= has.slots):
+        credits, slots = _wanting(hold, source)
+        if credits <= (0 if has is None else has.credits) and slots <= (0 if has is None else has.slots):
             if (yield from _draw(account, hold, outer, source, has)):
                 break
-            has = hold.record
-            continue
-        if has is not None:
+        elif has is not None:
             yield from _give_up(account, hold, has)
-            has = None
-        hold.quote = replace(quote, credits=wanting[0], slots=wanting[1], credits_min=None)
-        try:
-            if not now:
-                yield from admit(account, hold)
-            elif not (yield from admit_now(account, hold)):
-                return False
-        finally:
-            hold.quote = quote
-        has = hold.record
+        elif slots and (yield from let_go(account, outer)):
+            continue
+        elif not (yield from _admit_beyond(account, hold, credits, slots, now=now)):
+            return False
     account.live[hold.id] = None
+    if not now:
+        if not (yield from sit_out(account, hold)):
+            return None
+    elif account.view[c.PAUSE] > account.view.now and hold.record is not None:
+        yield from restore(account, hold, hold.record)
+        return False
     if account.listening:
         at = account.view.now / MICROS
         yield from Tell(Joined(account.name, at, hold.id, outer.id, *hold.share, tags=hold.tags))
-    if not now:
-        return True if (yield from sit_out(account, hold)) else None
-    if account.view[c.PAUSE] > account.view.now and hold.record is not None:
-        yield from restore(account, hold, hold.record)
-        return False
     return True
+
+
+def _admit_beyond(account: Account, hold: Hold, credits: int, slots: int, *, now: bool) -> Flow[bool]:
+    """Admit a call with what it needs beyond the job's."""
+    quote = hold.quote
+    hold.quote = replace(quote, credits=credits, slots=slots, credits_min=None)
+    try:
+        if now:
+            return (yield from admit_now(account, hold))
+        yield from admit(account, hold) if slots else admit_unqueued(account, hold)
+    finally:
+        hold.quote = quote
+    return True
+
+
+def let_go(account: Account, outer: Hold | None) -> Flow[bool]:
+    """Before a call waits for slots, make the jobs around it idle; tells whether one was not."""
+    gone = False
+    while outer is not None:
+        record = outer.record
+        while record is not None and record.stage is Stage.RESERVED:
+            transaction, after = account.books.let_go(record)
+            done = yield from account.transact(transaction)
+            if done.applied:
+                gone, outer.record = True, after
+                break
+            outer.record = record = yield from standing(account, record)
+        outer = outer.outer
+    return gone
 
 
 def _wanting(hold: Hold, source: Record) -> tuple[int, int]:
@@ -103,15 +125,17 @@ def _draw(account: Account, hold: Hold, outer: Hold, source: Record, has: Record
 
 def _give_up(account: Account, hold: Hold, has: Record) -> Flow[None]:
     """Give back what a call was admitted with: what it needs has changed meanwhile."""
-    yield from account.transact(account.books.release(has))
+    done = yield from account.transact(account.books.release(has))
     hold.record = None
+    if done.applied and account.listening:
+        yield from Tell(Released(account.name, done.now / MICROS, hold.id, has.credits, has.slots, tags=hold.tags))
 
 
 def restore(account: Account, hold: Hold, record: Record) -> Flow[bool | None]:
     """Give a call that drew on a job back to it; ``False`` if the call had ended already, ``None`` if the job had."""
     outer, quote = hold.outer, hold.quote
     source = None if outer is None or record.in_line else outer.record
-    while outer is not None and source is not None and source.stage is Stage.RESERVED:
+    while outer is not None and source is not None and source.is_open:
         # One that was stopped on its way holds only what it was admitted with.
         whole = (record.credits, record.slots) == (quote.credits, quote.slots) or hold.joins
         credits, slots = hold.share if whole else (0, 0)

@@ -147,7 +147,7 @@ class Books(Shares):
     def release(self, record: Record) -> Transaction:
         """Give an open call back whole: it was not sent, or the provider did not take it."""
         add = {c.CREDITS: record.credits}
-        if record.in_line:
+        if record.in_line or record.stage is Stage.IDLE:
             add[c.WAITING] = -record.credits
             if record.stage is Stage.HEAD:
                 add[self.pool(record.pool).quiet] = 1
@@ -186,6 +186,8 @@ class Books(Shares):
             self._accept_slots(add, view, record, late=late, lost=lost)
         self._accept_credits(add, view, record, charge, late=late, lost=lost)
         after = record.moved(Stage.ACCEPTED, credits=charge, task_id=task_id, tag=generation, credits_tag=bucket)
+        if record.stage is Stage.IDLE and not late:
+            add[c.WAITING] = -record.credits
         before = lost if late else record
         if read_since:
             self._doubt(add, view, record, charge)
@@ -256,7 +258,7 @@ class Books(Shares):
             return self.release(record)
         if record.stage is Stage.MOVED:
             return Transaction(drop=record.drops())
-        if record.stage is not Stage.RESERVED:
+        if not record.is_open:
             return self.finish(view, record, seen_under=None, expired=True)
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         pool = self.pool(record.pool)
@@ -270,6 +272,8 @@ class Books(Shares):
             add[pool.open] = -record.slots
             add[pool.running] = record.slots
             add[pool.tags(generation)] = record.slots
+        if record.stage is Stage.IDLE:
+            add[c.WAITING] = -record.credits
         self._doubt(add, view, record, record.credits)
         if record.slots or self.at_completion:
             lost = record.moved(Stage.LOST, tag=generation, credits_tag=bucket)

@@ -149,7 +149,7 @@ def _same_generation(before: View, after: View) -> bool:
 
 def _tell_expired(account: Account, record: Record, now: int) -> Flow[None]:
     if account.listening and record.stage is not Stage.MOVED:
-        what = "call" if record.in_line or record.stage is Stage.RESERVED else "task"
+        what = "call" if record.in_line or record.is_open else "task"
         yield from Tell(
             Expired(account.name, now / MICROS, record.id, what, record.task_id or None, record.credits, record.slots)
         )

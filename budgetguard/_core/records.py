@@ -32,6 +32,8 @@ class Stage(enum.StrEnum):
     """The same at the head of its line, and others know that it waits."""
     RESERVED = "r"
     """It holds everything and may have been sent."""
+    IDLE = "i"
+    """The rest of a job, a call of which had to wait for slots: it holds credits only."""
     ACCEPTED = "a"
     """The provider took it; its task runs."""
     LOST = "l"
@@ -94,6 +96,11 @@ class Record:
         if self.stage is Stage.ACCEPTED or self.stage is Stage.LOST:
             return task_key(self.task_id or self.id)
         return place_key(self.id) if self.stage is Stage.MOVED else call_key(self.id)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may have been sent, and nobody knows yet what came of it."""
+        return self.stage is Stage.RESERVED or self.stage is Stage.IDLE
 
     @property
     def in_line(self) -> bool:

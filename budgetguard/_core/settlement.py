@@ -10,8 +10,8 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import leave
 from budgetguard._core.counters import MICROS, micros
-from budgetguard._core.endings import compare, finish, found_again
-from budgetguard._core.joining import enter, note_spent, restore
+from budgetguard._core.endings import compare, finish, standing
+from budgetguard._core.joining import enter, let_go, note_spent, restore
 from budgetguard._core.records import Record, Stage, clean, place_key, task_key
 from budgetguard._core.refreshing import adopt
 from budgetguard._core.steps import Flow, Send, Tell
@@ -73,7 +73,9 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
     if outcome is Outcome.INSUFFICIENT:
         hold.refused_on = account.view
     if outcome is Outcome.CONCURRENCY:
-        hold.outer = None  # the slot it drew is not there; it goes into the line like any other
+        # The slots its job seemed to have are not there: both stand in line for new ones like anybody else.
+        hold.share = (hold.share[0], 0)
+        yield from let_go(account, hold.outer)
     yield from release(account, hold, record)
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:
@@ -114,7 +116,7 @@ def renew(account: Account, hold: Hold) -> Flow[bool]:
         done = yield from account.transact(account.books.renew(record))
         if done.applied:
             return True
-        record = yield from found_again(account, record)
+        record = yield from standing(account, record)
     return False
 
 
@@ -189,7 +191,7 @@ def _release(account: Account, record: Record) -> Flow[bool]:
         done = yield from account.transact(account.books.release(now))
         if done.applied:
             return True
-        now = yield from found_again(account, now)
+        now = yield from standing(account, now)
     return False
 
 

@@ -11,6 +11,11 @@ admitted like any call's, with all floors, before anything moves. Both records a
 calls that draw at once cannot draw the same amount: one of them finds the job's record changed, and looks again. A job
 whose lease has ended, or who has ended it, has no open record, and nothing can be drawn from it.
 
+Two jobs that each kept a slot and waited for another would wait for ever. So a job keeps no slots once a call of its
+own had to wait for some: from then on it is *idle*, holds credits only, and its calls get their slots from the line.
+What is idle is counted with the credits in line: it is not being sent, so nobody waits for an answer to it, and it has
+no slack. A call that wants only credits does not wait: it has them or is refused.
+
 A call is inside a reading only if it was sent before the reading was asked for, and it is sent after it drew. So which
 readings may count it too is told by the mark that was installed when it drew, whatever the job's record saw before.
 """
@@ -38,27 +43,49 @@ class Shares(Readings):
         """
         credits = inner.credits - (0 if has is None else has.credits)
         slots = inner.slots - (0 if has is None else has.slots)
-        rest = self._moved(outer, -credits, -slots)
-        before = outer.slack + (0 if has is None else has.slack)
-        slack = rest.slack + inner.slack - before
+        add: dict[str, int] = {}
+        rest = self._moved(add, outer, -credits, -slots)
+        add[c.SLACK] = add.get(c.SLACK, 0) + inner.slack - (0 if has is None else has.slack)
         return (
             Transaction(
-                add={c.SLACK: slack} if slack else {},
+                add={name: value for name, value in add.items() if value},
                 drop={**outer.drops(), **({} if has is None else has.drops())},
                 put={**rest.puts(self.lease), **inner.puts(self.lease)},
             ),
             rest,
         )
 
+    def let_go(self, outer: Record) -> tuple[Transaction, Record]:
+        """Make a job idle: a call of its own is to wait for slots, and others may wait for what it has left of them."""
+        pool = self.pool(outer.pool)
+        after = outer.moved(Stage.IDLE, slots=0, slack=0)
+        add = {
+            c.WAITING: outer.credits,
+            c.SLACK: -outer.slack,
+            pool.slots: outer.slots,
+            pool.open: -outer.slots,
+        }
+        return (
+            Transaction(
+                add={name: value for name, value in add.items() if value},
+                drop=outer.drops(),
+                put=after.puts(self.lease),
+                wake=True,
+            ),
+            after,
+        )
+
     def restore(self, outer: Record, inner: Record, credits: int, slots: int) -> tuple[Transaction, Record]:
-        """Give a call's record up: that many *credits* and *slots* back to the job's, the others to the account."""
+        """Give a call's record up: that many *credits* and *slots* back to the job's, the others to the account.
+
+        An idle job takes no slots.
+        """
         pool = self.pool(inner.pool)
-        after = self._moved(outer, credits, slots)
+        slots = 0 if outer.stage is Stage.IDLE else slots
         freed = inner.slots - slots
         add = {c.CREDITS: inner.credits - credits, pool.slots: freed, pool.open: -freed}
-        slack = after.slack - outer.slack - inner.slack
-        if slack:
-            add[c.SLACK] = slack
+        after = self._moved(add, outer, credits, slots)
+        add[c.SLACK] = add.get(c.SLACK, 0) - inner.slack
         return (
             Transaction(
                 add={name: value for name, value in add.items() if value},
@@ -70,6 +97,10 @@ class Shares(Readings):
         )
 
     @staticmethod
-    def _moved(outer: Record, credits: int, slots: int) -> Record:
+    def _moved(add: dict[str, int], outer: Record, credits: int, slots: int) -> Record:
         left = outer.credits + credits
-        return outer.moved(Stage.RESERVED, credits=left, slots=outer.slots + slots, slack=min(outer.slack, left))
+        after = outer.moved(outer.stage, credits=left, slots=outer.slots + slots, slack=min(outer.slack, left))
+        add[c.SLACK] = after.slack - outer.slack
+        if outer.stage is Stage.IDLE:
+            add[c.WAITING] = credits
+        return after

@@ -51,6 +51,9 @@ SEEDS = {
     "an admitted head does not pass its turn on": 20,
     "doubt about slots is ignored": 116,
     "doubt about credits is ignored": 64,
+    "what a call draws stays with its job too": 2,
+    "a job keeps its slots while a call of its own waits for some": 272,
+    "what a call gives back goes to its job and to the account": 40,
 }
 
 
@@ -65,6 +68,7 @@ def test_the_search_meets_what_it_is_for() -> None:
     met = search(0, 400).met
     wanted = {"Queued", "OutcomeUnknown", "Expired", "InsufficientCredits", "StrangerSeen", "RefreshFailed", "Paused"}
     wanted |= {"QueueTimeout", "CreditsUnavailable", "killed", "suspended", "cancelled", "webhooks", "renewed", "late"}
+    wanted |= {"Joined", "jobs", "jobs cancelled"}
     assert not wanted - met.keys()
 
 

@@ -102,7 +102,7 @@ class WakeUp:
         self.fired = False
 
     def set(self) -> None:
-        if not self.fired:
+        if not self.fired and self.actor.epoch == self.epoch:
             self.fired = True
             self.world.later(self.actor, self.world.hop(self.actor), self.resume, True)
 

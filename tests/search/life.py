@@ -14,6 +14,7 @@ from budgetguard._core.steps import Fetched, Flow
 from budgetguard.errors import Refused
 from budgetguard.model import Outcome, Quote, TaskState, Verdict
 from tests.search.actors import ACCOUNT, Actor, Process, UserFetch
+from tests.search.jobs import run_job
 from tests.search.mirror import Broken
 from tests.search.scenario import SECOND, Call, Scenario
 from tests.search.world import World
@@ -31,8 +32,11 @@ def live(scenario: Scenario, *, trace: list[str] | None = None, books: bool = Tr
         Broken: If a promise is broken.
     """
     world = World(scenario, trace=trace, books=books)
+    _jobs(world)
+    inside = {number for job in scenario.jobs for number in job.calls}
     for number, made in enumerate(scenario.calls):
-        world.later(None, made.at, _call, world, number, made)
+        if number not in inside:
+            world.later(None, made.at, _alone, world, number, made)
     _disturb(world)
     world.run(world.now + scenario.span)
     world.run(world.now + _PATIENCE)
@@ -43,29 +47,49 @@ def live(scenario: Scenario, *, trace: list[str] | None = None, books: bool = Tr
 # -- calls ----------------------------------------------------------------------------------------------------------
 
 
-def _call(world: World, number: int, made: Call) -> None:
+def _jobs(world: World) -> None:
+    def start(number: int, *, outer: Hold, over: Callable[[], None]) -> Actor | None:
+        return _call(world, number, world.scenario.calls[number], outer=outer, over=over)
+
+    for number, job in enumerate(world.scenario.jobs):
+        world.later(None, job.at, run_job, world, number, job, start)
+
+
+def _alone(world: World, number: int, made: Call) -> None:
+    _call(world, number, made)
+
+
+def _call(
+    world: World, number: int, made: Call, *, outer: Hold | None = None, over: Callable[[], None] | None = None
+) -> Actor | None:
     process = world.processes[made.process]
     if not process.alive:
-        return
+        return None
     hold = Hold(f"c{number}", made.quote, priority=made.priority, deadline=made.deadline)
+    hold.outer = outer
     account = process.account
 
     def then(verdict: Verdict) -> None:
         _answered(world, process, hold, made, verdict)
+        if over is not None:
+            over()
 
     def on_refused(refused: Refused) -> None:
         world.watch.refused(actor, refused)
         _abandon(world, process, hold)
+        if over is not None:
+            over()
 
     actor = world.start(
         process, f"call c{number}", call(account, hold), hold=hold, call=made, then=then, on_refused=on_refused
     )
     world.say(actor, f"comes with {made.quote}")
     if made.cancel_at is not None:
-        world.later(actor, made.cancel_at - made.at, _cancel, world, actor)
+        world.later(actor, made.cancel_at - made.at, _cancel, world, actor, over)
+    return actor
 
 
-def _cancel(world: World, actor: Actor) -> None:
+def _cancel(world: World, actor: Actor, over: Callable[[], None] | None = None) -> None:
     if actor.done:
         return
     world.say(actor, "is cancelled")
@@ -74,6 +98,8 @@ def _cancel(world: World, actor: Actor) -> None:
     world.stop(actor)
     assert actor.hold is not None
     _abandon(world, actor.process, actor.hold)
+    if over is not None:
+        over()
 
 
 def _abandon(world: World, process: Process, hold: Hold) -> None:
@@ -214,7 +240,7 @@ def _settle(world: World) -> None:
     """Nobody calls any more, every task has ended, every lease is over: nothing may be left of it all."""
     scenario, store = world.scenario, world.store
     world.watch.check_events()
-    stuck = [actor for process in world.processes for actor in process.actors if actor.name.startswith("call")]
+    stuck = [actor for process in world.processes for actor in process.actors if actor.name.startswith(("call", "job"))]
     if stuck:
         raise Broken("2 never under for long", f"{stuck} still wait though everything is over")
     world.scenario.fetch_fails = 0.0

@@ -101,8 +101,13 @@ class Mirror:
             self.entries[key] = Entry(record, None if text.lease is None else now + int(text.lease * c.MICROS))
             if record.id not in self.attempts:
                 attempt = Attempt(record.id, record.credits, record.credits, record.slots, record.pool)
-                attempt.charge = self.charges[attempt.call]
+                if record.id.startswith("c"):
+                    attempt.charge = self.charges[attempt.call]
                 self.attempts[record.id] = attempt
+            attempt = self.attempts[record.id]
+            if attempt.state == "idle":
+                # A call in a job may first be admitted with what it needs beyond that.
+                attempt.credits, attempt.slots = record.credits, record.slots
         kept = {record.id for record in put}
         for entry in dropped:
             if entry.due is not None and entry.due <= now:
@@ -142,7 +147,7 @@ class Mirror:
         """Remember what a call was given something on: refusals by the provider are judged by it."""
         before = dropped[0].record.stage if dropped else None
         for record in put:
-            given = record.stage is Stage.RESERVED and before is not Stage.RESERVED
+            given = record.stage is Stage.RESERVED and before not in (Stage.RESERVED, Stage.IDLE)
             if not given and not (record.in_line and before is None):
                 continue
             forced = not transaction.floor and not transaction.within and bool(record.credits or record.slots)
@@ -179,7 +184,7 @@ class Mirror:
         owed = sum(attempt.credits for attempt in self.flying if not attempt.stray)
         for entry in self.entries.values():
             record = entry.record
-            if record.in_line or (record.stage is Stage.RESERVED and self._idle(record)):
+            if record.in_line or (record.is_open and self._idle(record)):
                 owed += record.credits
         return owed + self.provider.uncharged - self.provider.unforeseen
 
@@ -265,6 +270,8 @@ class Mirror:
             if record.in_line:
                 waiting += record.credits
                 heads[record.pool] += record.stage is Stage.HEAD
+            elif record.stage is Stage.IDLE:
+                waiting += record.credits
             elif record.stage is Stage.RESERVED:
                 held += record.credits
                 slack += record.slack

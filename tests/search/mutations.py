@@ -301,6 +301,23 @@ def _without_queued(original: Around, self: Provider, pool: str) -> int:
     return sum(task.slots for task in self.tasks.values() if task.pool == pool and not task.queued)
 
 
+def _draw_twice(original: Around, self: Books, outer: Record, inner: Record, has: Any) -> Any:
+    transaction, _ = original(self, outer, inner, has)
+    transaction.put.update(outer.puts(self.lease))
+    return transaction, outer
+
+
+def _stay_busy(original: Around, account: Account, outer: Any) -> Flow[bool]:
+    yield from ()
+    return False
+
+
+def _restore_to_both(original: Around, self: Books, outer: Record, inner: Record, *shares: int) -> Any:
+    transaction, after = original(self, outer, inner, *shares)
+    transaction.add[c.CREDITS] = inner.credits
+    return transaction, after
+
+
 _ALL = (
     Mutation("a reading forgets the credits of open calls", ((Readings, "_install_credits", _forget_open_credits),)),
     Mutation("a reading forgets the slots of open calls", ((Readings, "_install_pool", _forget_open_slots),)),
@@ -387,6 +404,9 @@ _ALL = (
             (Books, "_doubt", _without_doubt),
         ),
     ),
+    Mutation("what a call draws stays with its job too", ((Books, "draw", _draw_twice),)),
+    Mutation("a job keeps its slots while a call of its own waits for some", ((joining, "let_go", _stay_busy),)),
+    Mutation("what a call gives back goes to its job and to the account", ((Books, "restore", _restore_to_both),)),
 )
 
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from budgetguard._core import counters as c
 from budgetguard._core.line import Ticket
-from budgetguard._core.records import Record, Stage
+from budgetguard._core.records import Record
 from tests.search.mirror import Broken
 from tests.search.scenario import SECOND
 
@@ -106,7 +106,7 @@ class Patience:
         for other in mirror.entries.values():
             record = other.record
             runs = self._runs(record)
-            if record.stage is Stage.RESERVED:
+            if record.is_open:
                 quiet = False
                 held_credits += record.credits
                 held_slots += record.slots if record.pool == hold.quote.pool else 0

@@ -9,7 +9,7 @@ from typing import Any
 from budgetguard.model import Quote
 from budgetguard.policy import Policy
 
-__all__ = ["KINDS", "Call", "Scenario", "draw", "kind_of"]
+__all__ = ["KINDS", "Call", "Job", "Scenario", "draw", "kind_of"]
 
 SECOND = 1_000_000
 
@@ -38,6 +38,10 @@ PACES = ("uniform", "starved", "bursts", "ranks")
 """How the order of events is chosen: any, one process far behind, all at once, by ranks that change now and then."""
 
 
+_JOBS = 0.25
+"""In how many schedules some of the calls are made inside jobs."""
+
+
 @dataclass(slots=True)
 class Call:
     """One call somebody makes. Times in microseconds after the start."""
@@ -62,6 +66,21 @@ class Call:
 
 
 @dataclass(slots=True)
+class Job:
+    """Some of the calls, inside one hold. Times in microseconds after the start."""
+
+    at: int
+    process: int
+    quote: Quote
+    calls: tuple[int, ...]
+    together: bool
+    """Whether they are made side by side."""
+    kept: bool
+    """Whether its lease is renewed while it lasts."""
+    cancel_after: int | None
+
+
+@dataclass(slots=True)
 class Scenario:
     """Everything about a schedule but the order of its events. Times in microseconds unless said otherwise."""
 
@@ -73,6 +92,7 @@ class Scenario:
     balance: int
     limits: dict[str, int | None]
     calls: list[Call] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
     reports_slots: bool = True
     at_completion: bool = False
     lag: int = 0
@@ -154,6 +174,9 @@ def draw(seed: int) -> Scenario:
     _provider(rng, scenario, traits)
     _calls(rng, scenario, traits)
     _mishaps(rng, scenario, traits)
+    dice = random.Random(f"jobs {seed}")
+    if dice.random() < _JOBS:
+        scenario.jobs = _jobs(dice, scenario)
     return scenario
 
 
@@ -292,3 +315,37 @@ def _mishaps(rng: random.Random, scenario: Scenario, traits: frozenset[str]) -> 
         ]
     if "questions" in traits:
         scenario.questions = [(at, rng.randrange(scenario.processes), rng.random() < 0.2) for at in moments(4)]
+
+
+def _jobs(rng: random.Random, scenario: Scenario) -> list[Job]:
+    """Put some of a scenario's calls into jobs. What they hold may be too little, just enough, or too much."""
+    jobs: list[Job] = []
+    free = list(range(len(scenario.calls)))
+    rng.shuffle(free)
+    while free and rng.random() < 0.7:
+        inside = sorted(free[: rng.randint(1, 3)])
+        del free[: len(inside)]
+        calls = [scenario.calls[number] for number in inside]
+        for call in calls[1:]:
+            call.process = calls[0].process
+        price = sum(call.quote.credits for call in calls)
+        pool = calls[0].quote.pool
+        limit = scenario.limits[pool]
+        quote = Quote(
+            int(price * rng.choice((0, 0.5, 1, 1, 1.5))),
+            min(rng.choice((0, 1, 1, 2)), 2 if limit is None else limit),
+            pool,
+            0 if rng.random() < 0.1 else None,
+        )
+        jobs.append(
+            Job(
+                at=calls[0].at,
+                process=calls[0].process,
+                quote=quote,
+                calls=tuple(inside),
+                together=rng.random() < 0.5,
+                kept=rng.random() < 0.8,
+                cancel_after=rng.randrange(20 * SECOND) if rng.random() < 0.2 else None,
+            )
+        )
+    return jobs

@@ -18,13 +18,13 @@ since before it came.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from budgetguard import events
 from budgetguard._core import counters as c
 from budgetguard._core.line import Ticket
-from budgetguard._core.records import Stage
 from budgetguard.errors import InsufficientCredits, Refused
 from budgetguard.events import Event
 from budgetguard.ports import Transacted, Transaction
@@ -61,6 +61,7 @@ class Watch:
         self.asked_at: int | None = None
         self._cut: set[str] = set()
         self._claims: dict[Actor, int] = {}
+        self._inside = {number for job in world.scenario.jobs for number in job.calls}
         self.patience = Patience(world)
 
     # -- following --------------------------------------------------------------------------------------------------
@@ -85,8 +86,7 @@ class Watch:
         promised = sum(
             entry.record.credits
             for entry in mirror.entries.values()
-            if (entry.record.in_line or entry.record.stage is Stage.RESERVED)
-            and mirror.attempts[entry.record.id].state != "accepted"
+            if (entry.record.in_line or entry.record.is_open) and mirror.attempts[entry.record.id].state != "accepted"
         )
         free = world.provider.balance - world.provider.uncharged - promised - world.provider.gains
         if not self.truth or self.truth[-1][1] != free:
@@ -101,8 +101,10 @@ class Watch:
         if isinstance(event, events.Settled | events.Released | events.OutcomeUnknown):
             self.ended.setdefault(event.reservation, []).append(name)
         elif isinstance(event, events.Admitted):
-            self.ended.setdefault(event.reservation, []).append(name)
+            self._let_through(event.reservation)
             self._admitted(actor)
+        elif isinstance(event, events.Joined):
+            self._let_through(event.reservation)
         elif isinstance(event, events.Queued) and actor.hold is not None and actor.hold.ticket is not None:
             self.in_line[actor] = actor.hold.ticket, self.world.now
         elif isinstance(event, events.Paused) and event.reason == "store_forgot":
@@ -111,6 +113,22 @@ class Watch:
             self._cut.add(event.reservation)
         if isinstance(event, events.OutcomeUnknown):
             self.doubtful = True
+
+    def _let_through(self, name: str) -> None:
+        """A call in a job may be told of several times: what it needs beyond the job, and that it drew on it."""
+        told = self.ended.setdefault(name, [])
+        if not (self._is_inside(name) and told and told[-1] == "Admitted"):
+            told.append("Admitted")
+
+    def _is_inside(self, name: str) -> bool:
+        number = re.match(r"c(\d+)", name)
+        return number is not None and int(number[1]) in self._inside
+
+    def _last_try(self, name: str, told: list[str]) -> list[str]:
+        """Leave out what a call in a job was admitted with in vain: others drew on the job meanwhile."""
+        while self._is_inside(name) and told[:2] == ["Admitted", "Released"] and len(told) > 2:
+            told = told[2:]
+        return told
 
     def sent(self, attempt: Attempt) -> None:
         attempt.admissions += 1
@@ -132,9 +150,10 @@ class Watch:
         """Every call that was let through came to one end, and was told of."""
         if not self.world.scenario.listening:
             return
-        for id_, told in self.ended.items():
+        for id_, every in self.ended.items():
+            told = self._last_try(id_, every)
             admissions, endings = told.count("Admitted"), len(told) - told.count("Admitted")
-            whole = (admissions, endings) == (1, 1) or told == ["Released"]
+            whole = (admissions, endings) == (1, 1) or told in (["Released"], [])
             if not whole and not (id_ in self._cut and admissions <= 1 and endings <= 1):
                 raise Broken("a hold ends once", f"of {id_} was told: {told}")
 
@@ -201,8 +220,8 @@ class Watch:
             return
         if not scenario.tells_charge and any(call.charge != call.quote.credits for call in scenario.calls):
             return
-        needed = hold.quote.credits + scenario.policy.credits_headroom
-        held = hold.quote.credits if f"r:{hold.id}" in self.world.mirror.entries else 0
+        needed = refused.needed + scenario.policy.credits_headroom
+        held = refused.needed if f"r:{hold.id}" in self.world.mirror.entries else 0
         shown = min(gains for _, gains in self.installed[-2:])
         free = self._least_free(max(read_at, actor.started)) + shown + held
         if free < needed:
