@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
         | {"_batch", "_following", "plan"},
     ),
     (frozenset({"guard"}),),
-    (frozenset({"instruments"}), frozenset({"testing"}), frozenset({"webhooks"})),
+    (frozenset({"instruments"}), frozenset({"testing"}), frozenset({"webhooks"}), frozenset({"celery"})),
     (frozenset({"cli", "__main__"}),),
 )
 PLACES = {

@@ -53,6 +53,7 @@ PUBLIC: dict[str, set[str]] = {
         "UnknownPrice",
         "__version__",
     },
+    "budgetguard.celery": {"GuardedTask", "TaskRefused"},
     "budgetguard.errors": {
         "BudgetGuardError",
         "CallbackError",
