@@ -24,6 +24,8 @@ _TURN, _TURN_MAX = 0.002, 0.02
 """Seconds a process holds back for each call it has under way, and at most, while others wait for the same slots."""
 _LOOKS_NOW = 3
 """How often a call that does not wait looks at a newer balance."""
+_LOOKS_UNQUEUED = 8
+"""How often one does that cannot pay, waits in no line, and may be kept from credits by what is counted twice."""
 
 
 def admit(account: Account, hold: Hold) -> Flow[None]:
@@ -58,9 +60,14 @@ def admit_unqueued(account: Account, hold: Hold) -> Flow[None]:
         Refused: If it cannot have them now.
     """
     try:
+        looks = 0
         while True:
             if not (yield from _take(account, hold, Stage.RESERVED)):
-                refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])
+                looks += 1
+                if looks > _LOOKS_UNQUEUED:
+                    refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])
+                yield from look_again(account, hold, account.view[c.READ_AT] + 1)
+                continue
             account.live[hold.id] = None
             if (yield from sit_out(account, hold)):
                 break

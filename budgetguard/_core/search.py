@@ -13,15 +13,11 @@ from budgetguard.errors import CreditsUnavailable, InsufficientCredits, Insuffic
 
 __all__ = ["Search", "can_ever_fit", "freshen", "recheck_credits", "refuse_credits", "too_late"]
 
-_LOOKS_MAX = 8
-"""How often a call that cannot pay looks again while what may be counted twice hides credits it could have. One that
-held its credits before looks until it knows: nobody is let through before it, so what is counted twice runs out."""
-
 
 class Search:
     """One call's search for room: what it has looked at so far, and how old a reading it goes by."""
 
-    __slots__ = ("forced", "looks", "since", "within")
+    __slots__ = ("forced", "since", "within")
 
     def __init__(self, account: Account) -> None:
         self.within: int | None = micros(account.policy.max_age)
@@ -29,7 +25,6 @@ class Search:
         """Whether it goes on without a reading, as the policy says."""
         self.since: int | None = None
         """From when on a reading is young enough to be refused by; set when the first one did not suffice."""
-        self.looks = 0
 
     def too_old(self, view: View) -> bool:
         """Tell whether the reading is what the call was turned back for."""
@@ -73,17 +68,13 @@ def recheck_credits(account: Account, hold: Hold, view: View, search: Search, fr
     """
     needed, headroom = hold.quote.credits, account.books.credits_headroom
     missing = needed + headroom - free
-    # What is open may be inside the reading too. Another reading will tell once it is accepted, not before.
-    doubt = view[c.CREDITS_DOUBT] + (0 if hold.record is not None else view.credits_open)
-    patient = search.looks < _LOOKS_MAX or hold.record is not None
-    doubtful = not account.books.lag and patient and missing <= doubt
+    doubt = 0 if account.books.lag else view[c.CREDITS_DOUBT]
     since = search.young(account, view)
-    if since is not None or doubtful:
-        search.looks += 1
+    if since is not None or missing <= doubt:
         yield from _look(account, hold, search, view[c.READ_AT] + 1 if since is None else since)
         return False
-    if hold.record is not None and not account.books.lag and missing <= doubt + view.credits_open:
-        return True
+    if not account.books.lag and missing <= doubt + view.credits_open:
+        return True  # what is open may be inside the reading too; another will tell once it is accepted, not before
     if missing <= view[c.SLACK] and needed + headroom <= view[c.BALANCE]:
         return True
     refuse_credits(account, needed, view, free)

@@ -145,6 +145,22 @@ def test_a_call_whose_outcome_nobody_knows_stays_held_to_the_end_of_its_lease_an
     assert world.free == (100, 4)
 
 
+def test_a_newcomer_waits_for_a_call_that_a_reading_may_count_twice_and_is_not_refused() -> None:
+    world = World(100)
+    account = world.process()
+    long = world.hand(call(account, world.hold(60))).until(Send)
+    world.credits, world.running = 40, 1  # the provider has it, and nobody here knows
+    world.clock.advance(20)
+    newcomer = world.hand(admit(account, world.hold(40))).waits()
+    while world.clock() < 1000 + 20 + 60:
+        newcomer.perform()
+        newcomer.waits()
+    assert not newcomer.done
+    long.finish()
+    newcomer.finish()
+    assert world.free == (0, 2)
+
+
 def test_who_holds_credits_waits_for_calls_that_a_reading_may_count_twice() -> None:
     world = World(limit=2)
     account = world.process()

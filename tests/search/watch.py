@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 _LOOKS = 8
-"""How many readings a call must have seen before it may be refused although each counted something twice."""
+"""How many readings a call in a job must have seen before it may be refused although each counted something twice."""
 
 
 class Watch:
@@ -227,12 +227,12 @@ class Watch:
         if free < needed:
             return
         looks = sum(1 for moment, _ in self.installed if moment > actor.started)
-        if looks < _LOOKS:
+        if hold.outer is None or looks < _LOOKS:
             raise Broken(
                 "2 never under for long",
                 f"{refused} But {free} could have been had all the while, and it looked only {looks} times.",
             )
-        self.counted["refused in doubt"] += 1
+        self.counted["refused in doubt, in a job"] += 1
 
     def _least_free(self, since: int) -> int:
         least = self.truth[-1][1]
