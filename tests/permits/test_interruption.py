@@ -186,11 +186,11 @@ async def awith_a_call_that_never_fits(stage: PermitStage) -> None:
 
 
 def jobs_in_a_job(stage: PermitStage) -> None:
-    @stage.guard.job(PRICE, charge=lambda charge: charge)
+    @stage.guard.job(PRICE, charge=lambda charge: charge)  # type: ignore[untyped-decorator]
     def inner() -> int:
         return 6
 
-    @stage.guard.job(3 * PRICE, slots=2)
+    @stage.guard.job(3 * PRICE, slots=2)  # type: ignore[untyped-decorator]
     def outer() -> None:
         inner()
         stage.inside.post(SUBMIT, json=BODY)
@@ -199,11 +199,11 @@ def jobs_in_a_job(stage: PermitStage) -> None:
 
 
 async def ajobs_in_a_job(stage: PermitStage) -> None:
-    @stage.guard.job(PRICE, charge=lambda charge: charge)
+    @stage.guard.job(PRICE, charge=lambda charge: charge)  # type: ignore[untyped-decorator]
     async def inner() -> int:
         return 6
 
-    @stage.guard.job(3 * PRICE, slots=2)
+    @stage.guard.job(3 * PRICE, slots=2)  # type: ignore[untyped-decorator]
     async def outer() -> None:
         await inner()
         await stage.inside.post(SUBMIT, json=BODY)
@@ -212,7 +212,7 @@ async def ajobs_in_a_job(stage: PermitStage) -> None:
 
 
 def a_generator_closed_early(stage: PermitStage) -> None:
-    @stage.guard.job(PRICE)
+    @stage.guard.job(PRICE)  # type: ignore[untyped-decorator]
     def items() -> Any:
         yield 1
         yield 2
@@ -225,7 +225,7 @@ def a_generator_closed_early(stage: PermitStage) -> None:
 
 
 async def a_generator_closed_early_async(stage: PermitStage) -> None:
-    @stage.guard.job(PRICE)
+    @stage.guard.job(PRICE)  # type: ignore[untyped-decorator]
     async def items() -> Any:
         yield 1
         yield 2
