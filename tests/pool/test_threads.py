@@ -29,7 +29,7 @@ from budgetguard.model import Quote
 from budgetguard.pool import JobResult
 from budgetguard.ports import Transacted, Transaction
 from tests.pool.ground import PATIENCE, Ground, assert_nothing_is_held, in_line, pool_threads, wait_until
-from tests.support.vidu import BODY, HEADERS, HOME, PRICE, SUBMIT, quick
+from tests.support.vidu import BODY, HEADERS, HOME, KEY, PRICE, SUBMIT, made_up, quick, vidu
 
 
 @pytest.fixture
@@ -154,6 +154,34 @@ def test_what_a_job_raises_comes_at_its_place_and_the_next_ones_behind_it(guard:
         assert (pool.report.done, pool.report.failed) == (2, 1)
         assert [(failure.index, type(failure.error)) for failure in pool.report.errors] == [(1, LookupError)]
     assert_nothing_is_held(guard.state(), spent=0)
+
+
+def test_a_job_that_raises_stop_iteration_does_not_end_the_loop_around_it(guard: Guard) -> None:
+    with guard.pool() as pool:
+        results = pool.map(lambda n: next(iter(range(n))), [1, 0, 2])
+        assert next(results) == 0
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            next(results)
+        assert list(results) == [0]
+
+
+def test_a_task_run_to_its_end_holds_the_slot_of_its_job() -> None:
+    fake = made_up(credits=200, limit=2, duration=0.03)
+    with fake.serve() as url:
+        guard = Guard(vidu(url), policy=quick(max_age=0.2, min_interval=0.02, recheck_after=0.02), api_key=KEY)
+        client = httpx.Client(base_url=url, headers=HEADERS, transport=guard.transport(), timeout=30)
+
+        def render(number: int) -> str:
+            done = guard.run_task(client, SUBMIT, json=BODY, poll_every=0.01, poll_max=0.01)
+            return str(done["state"])
+
+        with client, guard.pool() as pool:
+            assert list(pool.map(render, range(12))) == ["success"] * 12
+        assert (pool.report.done, pool.report.spent) == (12, 120)
+        state = guard.state().pools[""]
+        assert (state.open, state.running, state.waiting) == (0, 0, 0)
+        guard.close()
+    assert (fake.journal.breaches, fake.journal.submits, fake.journal.running_max) == (0, 12, 2)
 
 
 def test_as_completed_names_the_item_of_every_result_and_raises_nothing(guard: Guard) -> None:
