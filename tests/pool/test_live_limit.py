@@ -88,7 +88,7 @@ class Story:
         lowered, raised = self.marks["lowered"], self.marks["raised"]
         found = next(at for at, limit in self.events if at > raised and limit == 12)
         assert len([at for at, _ in self.events if raised < at <= found]) <= 2  # one may have been on its way
-        # At once, but for what ended unseen meanwhile: that takes another reading or two, as the machine is fast or slow.
+        # At once, but for what ended unseen meanwhile: that takes another reading or two on a slow machine.
         assert max(count for at, count in self.jobs if at > found - 0.1) >= 12
         running = list(self._running(journal.entries))
         assert max(count for at, count in running if at <= lowered) <= 10
