@@ -30,7 +30,8 @@ R = TypeVar("R")
 
 def _value(result: JobResult[Any]) -> Any:
     if isinstance(result.error, StopIteration | StopAsyncIteration):
-        raise RuntimeError(f"a job raised {type(result.error).__name__}") from result.error  # or a loop would end here
+        # As it is, it would end the loop around the results.
+        raise RuntimeError(f"a job raised {type(result.error).__name__}") from result.error  # noqa: TRY004 - no type is wrong
     return result.get()
 
 

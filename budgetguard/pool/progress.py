@@ -126,18 +126,19 @@ class _Steps:
 def _bar(progress: object) -> tuple[Callable[[PoolProgress], object], Callable[[], object]]:
     try:
         from rich import progress as rich  # noqa: PLC0415 - an extra, and only who asks for a bar pays for it
+        from rich.table import Column  # noqa: PLC0415 - as below
     except ImportError:
         raise SettingError(
             "progress", progress, "install rich with 'budgetguard-py[progress]', or give a bar"
         ) from None
-    shown = "{task.completed}/{task.fields[of]} done, {task.fields[running]} running of {task.fields[limit]}"
     bar = rich.Progress(
-        rich.BarColumn(),
-        rich.TextColumn(f"{shown}, {{task.fields[spent]}} credits spent, {{task.fields[free]}} left"),
-        rich.TimeElapsedColumn(),
+        rich.BarColumn(12),
+        rich.TextColumn("{task.completed}/{task.fields[of]} done,"),
+        rich.TextColumn("{task.fields[running]} of {task.fields[limit]} run,"),
+        rich.TextColumn("{task.fields[spent]} spent, {task.fields[free]} left"),
+        rich.TimeElapsedColumn(Column(min_width=7)),
         rich.TextColumn("ETA"),
-        rich.TimeRemainingColumn(),
-        transient=False,
+        rich.TimeRemainingColumn(table_column=Column(min_width=7)),
     )
     task = bar.add_task("", total=None, of="?", running=0, limit="?", spent=0, free="?")
     started = False

@@ -73,7 +73,7 @@ def test_rich_shows_how_many_are_done_run_and_may_run_and_what_it_cost(
     with guard.pool(credits=PRICE, progress=True) as pool:
         list(pool.map(ground.job, range(4)))
     shown = capsys.readouterr().out
-    assert "4/4 done, 0 running of 3, 40 credits spent, 960 left" in " ".join(shown.split())
+    assert "4/4 done, 0 of 3 run, 40 spent, 960 left" in " ".join(shown.split())
 
 
 def test_without_rich_a_bar_says_what_to_install(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
