@@ -484,7 +484,8 @@ def test_a_function_of_the_wrong_colour_is_refused_when_it_is_decorated() -> Non
     for function in (concurrent, aitems, Machine(), functools.partial(concurrent)):
         with pytest.raises(SettingError, match="AsyncGuard"):
             guard.job(1)(function)
-    for blocking in (_takes_none, len, functools.partial(_takes_none)):
+    not_async: tuple[Any, ...] = (_takes_none, len, functools.partial(_takes_none))
+    for blocking in not_async:
         with pytest.raises(SettingError, match="of a Guard"):
             aguard.job(1)(blocking)
     not_functions: tuple[Any, ...] = (int, classmethod(lambda cls: None), staticmethod(_takes_none), 5)

@@ -53,10 +53,12 @@ async def test_a_block_left_without_a_word_is_settled_at_the_price_if_something_
 
 async def test_a_block_left_by_an_exception_is_unknown_if_something_was_sent(way: Way) -> None:
     scene = HoldingScene(way)
+    permit = None
     with contextlib.suppress(Mishap):
         async with scene.reserve(35) as permit:
             permit.sent()
             raise Mishap
+    assert permit is not None
     assert permit.state == "unknown"
     assert await scene.held() == (35, 1, 0)
     assert len(scene.told(OutcomeUnknown)) == 1
