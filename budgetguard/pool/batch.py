@@ -95,6 +95,11 @@ class Batch:
         """Whether all that was taken up has ended."""
         return self.over and not self._open
 
+    @property
+    def unheard(self) -> bool:
+        """Whether the account said no, and nobody has asked for results, so nobody was told."""
+        return self.refused and not self.begun
+
     def take(self, job: Job) -> None:
         """Note that a job was taken up."""
         self.taken += 1

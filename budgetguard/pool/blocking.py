@@ -76,11 +76,6 @@ class Feed:
         """Whether there may be a job to take up."""
         return bool(self.queue) if self._function is None else self.batch.wants
 
-    @property
-    def failed(self) -> bool:
-        """Whether it was stopped, and nobody ever asked for its results."""
-        return self.batch.refused and self.batch.unwanted and not self.batch.begun
-
     def next(self) -> _Task:
         """Take up the next job: runs the user's code.
 
@@ -172,7 +167,9 @@ class Foreman:
     def _next_feed(self) -> Feed | None:
         """Find a feed that needs a leader; without one, this thread is done."""
         with self.changed:
-            self._feeds = deque(feed for feed in self._feeds if feed.led or not feed.batch.finished or feed.failed)
+            self._feeds = deque(
+                feed for feed in self._feeds if feed.led or not feed.batch.finished or feed.batch.unheard
+            )
             self._feeds.rotate(-1)
             for feed in (self._single, *self._feeds):
                 if feed.ready and not feed.led:
@@ -319,7 +316,7 @@ class Foreman:
         """Find what stopped a call whose results nobody asked for."""
         with self.changed:
             for feed in self._feeds:
-                if feed.failed:
+                if feed.batch.unheard and feed.batch.unwanted:
                     return self.ledger.farewell(feed.batch)
         return None
 

@@ -81,11 +81,6 @@ class Supply:
         self.news.set()
         self.news = anyio.Event()
 
-    @property
-    def failed(self) -> bool:
-        """Whether it was stopped, and nobody ever asked for its results."""
-        return self.batch.refused and self.batch.unwanted and not self.batch.begun
-
     def forget(self) -> None:
         """Let go of what nobody will ask for."""
         self._sources = ()
@@ -138,7 +133,7 @@ class Manager:
         """Have the jobs of an iterable done."""
         self._must_be_open()
         supply = Supply(function, iterables, batch)
-        self._supplies = [one for one in self._supplies if not one.batch.finished or one.failed]
+        self._supplies = [one for one in self._supplies if not one.batch.finished or one.batch.unheard]
         self._supplies.append(supply)
         self.ledger.size(batch.size)
         self._begin(self._lead, supply)
@@ -319,7 +314,7 @@ class Manager:
     def failed(self) -> BaseException | None:
         """Find what stopped a call whose results nobody asked for."""
         for supply in self._supplies:
-            if supply.failed:
+            if supply.batch.unheard and supply.batch.unwanted:
                 return self.ledger.farewell(supply.batch)
         return None
 

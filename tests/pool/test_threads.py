@@ -361,6 +361,21 @@ def test_a_refusal_nobody_asked_about_is_raised_when_the_block_is_left() -> None
     assert_nothing_is_held(guard.state())
 
 
+def test_a_refusal_is_raised_too_if_the_results_are_dropped_when_all_is_over() -> None:
+    ground = Ground(credits=25)
+    ground.end()
+    guard = ground.guard()
+
+    def forget_the_results() -> None:
+        with guard.pool(credits=PRICE) as pool:
+            results = pool.map(ground.job, range(6))
+            wait_until(ground, lambda: bool(pool.report.not_run) and not pool._foreman._busy)
+            del results
+
+    with pytest.raises(InsufficientCredits):
+        forget_the_results()
+
+
 # -- other things that go wrong -------------------------------------------------------------------------------------
 
 
