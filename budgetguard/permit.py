@@ -24,9 +24,8 @@ from budgetguard._core.settlement import abandon, settle
 from budgetguard._core.steps import Flow
 from budgetguard._core.stopping import Stop, stoppable
 from budgetguard._desk import AsyncHolding, Holding
-from budgetguard._http import CallOptions
 from budgetguard._scope import Scope, around
-from budgetguard.errors import PermitError, StoreError
+from budgetguard.errors import PermitError, SettingError, StoreError
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 
 __all__ = ["AsyncPermit", "Permit", "aobtain", "obtain"]
@@ -120,8 +119,6 @@ class _Handle:
                 raise self._contradiction("sent")
             self._hold.sent = self._alone = True
 
-    # -- the end ----------------------------------------------------------------------------------------------------
-
     def _must_be_had(self) -> None:
         if not self._had:
             raise PermitError("This permit was not had yet: enter its block with 'async with', or await it first.")
@@ -136,8 +133,10 @@ class _Handle:
     def _say(self, word: str, charge: int | None = None, task_id: str | None = None) -> bool:
         """Note what is said of its end; ``False`` if that is done, or being done, already."""
         self._must_be_had()
-        if charge is not None:
-            CallOptions(credits=charge)
+        if isinstance(charge, bool) or not isinstance(charge, int | None) or not 0 <= (charge or 0) <= 10**15:
+            raise SettingError("charge", charge, "give a whole number, 0 or more")
+        if not isinstance(task_id, str | None):
+            raise SettingError("task_id", task_id, "give the provider's id as text")
         task = self._task_id if task_id is None else task_id
         with self._lock:
             if not self._word:

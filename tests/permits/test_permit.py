@@ -254,8 +254,11 @@ async def test_tags_are_told_and_shown(way: Way) -> None:
 async def test_a_charge_that_is_none_is_refused_and_the_permit_stays_open(way: Way) -> None:
     scene = HoldingScene(way)
     async with scene.reserve(35) as permit:
-        with pytest.raises(SettingError):
-            await said(permit.settle(charge=-1))
+        for wrong in (-1, "4", True, 0.5):
+            with pytest.raises(SettingError, match="charge"):
+                await said(permit.settle(charge=wrong))
+        with pytest.raises(SettingError, match="task_id"):
+            await said(permit.settle(task_id=5))
         assert permit.state == "held"
 
 
