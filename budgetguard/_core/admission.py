@@ -16,12 +16,12 @@ from budgetguard._core.refreshing import look_again, pause_while, remaining
 from budgetguard._core.search import Search, can_ever_fit, freshen, recheck_credits, refuse_credits, too_late
 from budgetguard._core.steps import Flow, Tell, Wait, Wake
 from budgetguard.errors import QueueFull, QueueTimeout, Refused
-from budgetguard.events import Admitted, LowBalance, Paused, Queued, RefusedCall
+from budgetguard.events import Admitted, LowBalance, Paused, Queued, RefusedCall, Released
 
 __all__ = ["admit", "admit_now", "admit_unqueued", "leave", "sit_out"]
 
-_TURN, _TURN_MAX = 0.002, 0.02
-"""Seconds a process holds back for each call it has under way, and at most, while others wait for the same slots."""
+_TURN, _TURN_MAX = 0.01, 0.05
+"""Seconds a process holds back for each slot beyond its share, and at most, while others wait for the same slots."""
 _LOOKS_NOW = 3
 """How often a call that does not wait looks at a newer balance."""
 _LOOKS_UNQUEUED = 8
@@ -174,7 +174,7 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
     hold.ticket = ticket = Ticket(hold.priority, hold.number or 0)
     line.join(ticket)
     hold.joined = account.view.now
-    paid = (yield from _take(account, hold, Stage.WAITING)) if hold.quote.credits or hold.quote.slots else True
+    paid = yield from _take(account, hold, Stage.WAITING)
     if account.listening:
         place, now = line.place(ticket), account.view.now / MICROS
         quote = hold.quote
@@ -185,10 +185,10 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
     renewed = account.view.now
     while True:
         if line.head is ticket:
-            if not paid:
-                paid = yield from _take(account, hold, Stage.WAITING)
+            if hold.record is None:
+                yield from _take(account, hold, Stage.WAITING)
             yield from _give_way(account, hold, line)
-            if paid and (yield from _take_slots(account, hold)):
+            if (yield from _take_slots(account, hold)):
                 break
             yield from _announce(account, hold, line, ticket)
             nap = yield from _next_look(account, hold)
@@ -198,7 +198,7 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         left = remaining(account, hold, account.view.now)
         if left is not None and left <= 0:
             too_late(account, hold, line.place(ticket))
-        if paid and hold.record is not None and account.view.now - renewed > micros(policy.lease / 3):
+        if hold.record is not None and account.view.now - renewed > micros(policy.lease / 3):
             yield from account.transact(account.books.renew(hold.record))
             renewed = account.view.now
         bounds = [bound for bound in (nap, left, policy.lease / 3) if bound is not None]
@@ -220,13 +220,17 @@ def _announce(account: Account, hold: Hold, line: Line, ticket: Ticket) -> Flow[
 
 
 def _give_way(account: Account, hold: Hold, line: Line) -> Flow[None]:
-    """Where heads of other processes' lines wait too, let those with less under way go first.
+    """Where heads of other processes' lines wait too, let those go first that have less than their share.
 
     A slot that comes free here is known here first, so without this the process that has slots would keep them.
     """
-    others = -account.view[account.books.pool(hold.quote.pool).quiet] - line.announced
+    view, pool = account.view, account.books.pool(hold.quote.pool)
+    others = -view[pool.quiet] - line.announced
     if others > 0 and account.live:
-        yield from Wait(Ticket(), min(_TURN * len(account.live), _TURN_MAX))
+        ours = view[pool.open] + view[pool.running] + max(0, view[pool.slots])
+        ahead = len(account.live) + 1 - ours / (others + 1)
+        if ahead > 0:
+            yield from Wait(Ticket(), min(_TURN * ahead, _TURN_MAX))
 
 
 def _take_slots(account: Account, hold: Hold) -> Flow[bool]:
@@ -250,16 +254,11 @@ def _take_slots(account: Account, hold: Hold) -> Flow[bool]:
             if (yield from recheck_credits(account, hold, view, search, view[c.CREDITS] + hold.quote.credits)):
                 return False
         elif search.forced or view[pool.slots] - hold.quote.slots >= account.books.slots_headroom:
-            yield from _restore(account, hold)
+            # There is room, so the record is not what it was: its lease ended while the process slept.
+            hold.record = None
+            yield from _take(account, hold, Stage.WAITING)
         elif (yield from can_ever_fit(account, hold, view, search)):
             return False
-
-
-def _restore(account: Account, hold: Hold) -> Flow[None]:
-    """There is room, so the record is not what it was: its lease ended while the process slept. Take it again."""
-    hold.record = None
-    if not (yield from _take(account, hold, Stage.WAITING)):
-        refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])
 
 
 def _next_look(account: Account, hold: Hold) -> Flow[float]:
@@ -279,8 +278,11 @@ def _next_look(account: Account, hold: Hold) -> Flow[float]:
     return max(0.001, (old_at - view.now) / MICROS)
 
 
-def sit_out(account: Account, hold: Hold) -> Flow[bool]:
-    """Wait until the account's pause is over, keeping the hold alive; ``False`` if it must be taken anew."""
+def sit_out(account: Account, hold: Hold, *, admitted: Record | None = None) -> Flow[bool]:
+    """Wait until the account's pause is over, keeping the hold alive; ``False`` if it must be taken anew.
+
+    *admitted* is what was told to be admitted already, so that giving it back is told too.
+    """
     yield from _begin_anew(account)
     renewed, waited = account.view.now, False
     while account.view[c.PAUSE] > account.view.now:
@@ -296,8 +298,11 @@ def sit_out(account: Account, hold: Hold) -> Flow[bool]:
                 return False
             renewed = done.now
     if waited and hold.record is not None and not _covered(account, hold):
-        yield from account.transact(account.books.release(hold.record))
+        done = yield from account.transact(account.books.release(hold.record))
         hold.record = None
+        if admitted is not None and done.applied and account.listening:
+            at, given = done.now / MICROS, (admitted.credits, admitted.slots)
+            yield from Tell(Released(account.name, at, hold.id, *given, tags=hold.tags))
         return False
     return True
 

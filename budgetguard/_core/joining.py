@@ -56,7 +56,7 @@ def _join(account: Account, hold: Hold, outer: Hold, *, now: bool) -> Flow[bool 
             return False
     account.live[hold.id] = None
     if not now:
-        if not (yield from sit_out(account, hold)):
+        if not (yield from sit_out(account, hold, admitted=has)):
             return None
     elif account.view[c.PAUSE] > account.view.now and hold.record is not None:
         yield from restore(account, hold, hold.record)

@@ -179,8 +179,8 @@ def _install(account: Account, claim: Claim, reading: Reading, *, asked_by: str)
 
 def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
     account.why = why
+    view = yield from account.load()  # asking took its time: the pause counts from now
     while True:
-        view = account.view
         failures = view[c.FAILURES] + 1
         retry_in = account.backoff(failures, f"credits {failures} {claim.until}")
         done = yield from account.transact(account.books.fail(view, claim, micros(retry_in)))
@@ -188,7 +188,8 @@ def _fail(account: Account, claim: Claim, why: str) -> Flow[None]:
             if account.listening:
                 yield from Tell(RefreshFailed(account.name, done.now / MICROS, why, failures, retry_in))
             return
-        if done.counters.get(c.CLAIM, 0) != claim.until:
+        view = View(done.counters, done.now)
+        if view[c.CLAIM] != claim.until:
             return
 
 

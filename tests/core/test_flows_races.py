@@ -11,7 +11,7 @@ from budgetguard._core.admission import admit
 from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import call, catch_up, finish
 from budgetguard._core.steps import Fetch, Fetched, Send, Transact
-from budgetguard.errors import InsufficientCredits, QueueTimeout
+from budgetguard.errors import CreditsUnavailable, InsufficientCredits, QueueTimeout
 from budgetguard.events import Expired, OutcomeUnknown, RefreshFailed, Settled, TaskEnded
 from budgetguard.model import Capacity, Outcome, Quote, Reading, TaskSeen, TaskState, Verdict
 from budgetguard.policy import Policy
@@ -236,3 +236,12 @@ def test_several_pools_have_each_their_line() -> None:
     assert (len(account.line("fast")), len(account.line("slow"))) == (1, 0)
     with pytest.raises(InsufficientCredits):
         world.run(admit(account, world.hold(1000, pool="slow")))
+
+
+def test_the_pause_after_a_reading_that_failed_counts_from_its_failure() -> None:
+    world = World()
+    account = world.process(Policy(backoff=2.0))
+    world.readable, world.seconds = False, 9.0
+    with pytest.raises(CreditsUnavailable):
+        world.run(admit(account, world.hold()))
+    assert world.view[c.BACKOFF] - world.view.now == pytest.approx(1_500_000, abs=500_000)
