@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 
 from budgetguard._asking import Asking, AsyncAsking
+from budgetguard._checks import check_charge, check_task_id
 from budgetguard._core.account import Account
 from budgetguard._core.counters import SERIAL
 from budgetguard._core.settlement import finish
@@ -229,8 +230,9 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
 
         Raises:
             PermitError: If a token cannot be read, or belongs to an account this guard does not know.
+            SettingError: If the id, the state or the charge is none.
         """
-        task = TaskSeen(task_id, _ended(state), charge)
+        task = _told_of(task_id, state, charge)
         if is_token(task_id):
             return self._finished(task_id, task, self._told(key))
         return any(self.driver.run(account, finish(account, task)) for account in self._told(key))
@@ -330,7 +332,7 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         key: str | None = None,
     ) -> bool:
         """Tell the guard that a task or a permit has ended. See `Guard.finished`. Since 0.1."""
-        task = TaskSeen(task_id, _ended(state), charge)
+        task = _told_of(task_id, state, charge)
         if is_token(task_id):
             return await self._finished(task_id, task, self._told(key))
         for account in self._told(key):
@@ -361,6 +363,12 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
 
 def _kind(value: object) -> str:
     return value.__name__ if isinstance(value, type) else type(value).__name__
+
+
+def _told_of(task_id: str, state: TaskState | str, charge: int | None) -> TaskSeen:
+    check_task_id(task_id, needed=True)
+    check_charge(charge)
+    return TaskSeen(task_id, _ended(state), charge)
 
 
 def _ended(state: TaskState | str) -> TaskState:

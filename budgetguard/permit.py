@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import anyio
 
+from budgetguard._checks import check_charge, check_task_id
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.endings import finish
 from budgetguard._core.joining import enter
@@ -25,7 +26,7 @@ from budgetguard._core.steps import Flow
 from budgetguard._core.stopping import Stop, stoppable
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._scope import Scope, around
-from budgetguard.errors import PermitError, SettingError, StoreError
+from budgetguard.errors import PermitError, StoreError
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 
 __all__ = ["AsyncPermit", "Permit", "aobtain", "obtain"]
@@ -39,6 +40,7 @@ class _Handle:
         self._account = account
         self._hold = hold
         hold.outer = around(account)
+        check_task_id(task_id)
         self._task_id = task_id or ""
         self._lock = threading.Lock()
         self._had = False
@@ -133,10 +135,8 @@ class _Handle:
     def _say(self, word: str, charge: int | None = None, task_id: str | None = None) -> bool:
         """Note what is said of its end; ``False`` if that is done, or being done, already."""
         self._must_be_had()
-        if isinstance(charge, bool) or not isinstance(charge, int | None) or not 0 <= (charge or 0) <= 10**15:
-            raise SettingError("charge", charge, "give a whole number, 0 or more")
-        if not isinstance(task_id, str | None):
-            raise SettingError("task_id", task_id, "give the provider's id as text")
+        check_charge(charge)
+        check_task_id(task_id)
         task = self._task_id if task_id is None else task_id
         with self._lock:
             if not self._word:

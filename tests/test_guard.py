@@ -212,6 +212,22 @@ def test_a_charge_told_at_the_end_is_counted(kind: Kind) -> None:
     assert face.state().credits_free == 80
 
 
+@pytest.mark.parametrize("charge", [-1, -1000, 1.5, "4", True, float("nan"), 10**16])
+def test_a_charge_that_is_no_number_of_credits_is_refused_and_changes_nothing(kind: Kind, charge: Any) -> None:
+    face = Face(kind)
+    face.spend("t", 30)
+    with pytest.raises(SettingError, match="charge"):
+        face.finished("t", charge=charge)
+    assert (face.state().credits_free, face.running()) == (70, 1)
+
+
+@pytest.mark.parametrize("task_id", [None, 5, b"t", "", ["t"]])
+def test_an_id_that_is_no_text_is_refused(kind: Kind, task_id: Any) -> None:
+    face = Face(kind)
+    with pytest.raises(SettingError, match="give the provider's id as text"):
+        face.finished(task_id)
+
+
 def test_a_task_is_found_among_all_accounts_the_guard_knows(kind: Kind) -> None:
     face = Face(kind)
     face.spend("a", key=KEY)

@@ -16,8 +16,22 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"providers"}), frozenset({"stores"})),
     (frozenset({"_names", "_scope", "_tokens", "engine", "_drivers"}),),
     (
-        frozenset({"_asking", "_bodies", "_desk", "_http", "_reserving", "transport", "permit", "job", "pool", "tasks"})
-        | {"_batch", "_following", "plan"},
+        frozenset(
+            {
+                "_asking",
+                "_checks",
+                "_bodies",
+                "_desk",
+                "_http",
+                "_reserving",
+                "transport",
+                "permit",
+                "job",
+                "pool",
+                "tasks",
+            }
+        )
+        | {"_batch", "_following", "plan", "tasks"},
     ),
     (frozenset({"guard"}),),
     (frozenset({"instruments"}), frozenset({"testing"}), frozenset({"webhooks"}), frozenset({"celery"})),
