@@ -45,6 +45,7 @@ class Hold:
         "mark",
         "number",
         "outer",
+        "patient",
         "priority",
         "quote",
         "record",
@@ -78,6 +79,8 @@ class Hold:
         """Whether it can be sent again after a refusal."""
         self.tags = tags
         """The caller's own words for it."""
+        self.patient = False
+        """Whether it waits while the provider runs nothing at all, instead of being refused."""
         self.number: int | None = None
         """Its place among those who came; kept when it goes back into the line."""
         self.record: Record | None = None

@@ -88,7 +88,7 @@ def can_ever_fit(account: Account, hold: Hold, view: View, search: Search) -> Fl
     """
     pool = account.books.pool(hold.quote.pool)
     limit = view[pool.limit] - account.books.slots_headroom
-    if not hold.quote.slots or hold.quote.slots <= limit:
+    if not hold.quote.slots or hold.quote.slots <= limit or (hold.patient and not view[pool.limit]):
         return True
     since = search.young(account, view)
     if since is None:

@@ -316,7 +316,7 @@ class Foreman:
         """Find what stopped a call whose results nobody asked for."""
         with self.changed:
             for feed in self._feeds:
-                if feed.batch.unheard and feed.batch.unwanted:
+                if feed.batch.unheard:
                     return self.ledger.farewell(feed.batch)
         return None
 
@@ -338,10 +338,13 @@ class Results(Iterator[R]):
         self._feed = feed
         self._show = show
         self._until = None if timeout is None else time.monotonic() + timeout
+        self._closed = False
         # It takes no lock, as a finalizer may run in the middle of anything.
         weakref.finalize(self, feed.batch.drop).atexit = False
 
     def __next__(self) -> R:
+        if self._closed:
+            raise StopIteration
         try:
             result = self._next()
         except BaseException:  # too late, or Ctrl-C
@@ -364,4 +367,5 @@ class Results(Iterator[R]):
 
     def close(self) -> None:
         """Take up no more jobs. Those that run go on; their results are dropped."""
+        self._closed = True
         self._foreman.drop(self._feed)

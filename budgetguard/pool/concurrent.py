@@ -314,7 +314,7 @@ class Manager:
     def failed(self) -> BaseException | None:
         """Find what stopped a call whose results nobody asked for."""
         for supply in self._supplies:
-            if supply.batch.unheard and supply.batch.unwanted:
+            if supply.batch.unheard:
                 return self.ledger.farewell(supply.batch)
         return None
 
@@ -335,10 +335,13 @@ class Arrivals(AsyncIterator[R]):
         self._supply = supply
         self._show = show
         self._until = None if timeout is None else time.monotonic() + timeout
+        self._closed = False
         weakref.finalize(self, supply.batch.drop).atexit = False
 
     async def __anext__(self) -> R:
         supply, batch = self._supply, self._supply.batch
+        if self._closed:
+            raise StopAsyncIteration
         while (result := batch.next()) is None:
             if batch.finished:
                 raise self._manager.ledger.farewell(batch) or StopAsyncIteration
@@ -354,4 +357,5 @@ class Arrivals(AsyncIterator[R]):
 
     async def aclose(self) -> None:
         """Take up no more jobs. Those that run go on; their results are dropped."""
+        self._closed = True
         self._manager.drop(self._supply)

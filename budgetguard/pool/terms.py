@@ -10,7 +10,14 @@ from typing import Any, Literal, TypeAlias
 
 from budgetguard._core.account import Account, Hold
 from budgetguard._reserving import Tags, ask_for
-from budgetguard.errors import CreditsUnavailable, InsufficientCredits, QueueFull, SettingError, StoreError
+from budgetguard.errors import (
+    CreditsUnavailable,
+    InsufficientCredits,
+    InsufficientSlots,
+    QueueFull,
+    SettingError,
+    StoreError,
+)
 from budgetguard.job import terms_of
 from budgetguard.model import Quote
 
@@ -58,6 +65,13 @@ class Terms:
         Raises:
             SettingError: If its price cannot be used.
         """
+        account, hold, itself = self._asked(guard, function, args, kwargs)
+        hold.patient = True  # a limit of 0 may rise again, and a pool follows the limit
+        return account, hold, itself
+
+    def _asked(
+        self, guard: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Account, Hold, bool]:
         inner, args, kwargs = _bare(guard, function, args, kwargs)
         terms = terms_of(inner, guard)
         if self.credits is not None:
@@ -76,6 +90,8 @@ class Terms:
         """Tell what an error is about: the one job, the credits of the account, or all jobs that would follow."""
         if isinstance(error, InsufficientCredits) and error.account == account:
             return "credits"
+        if isinstance(error, InsufficientSlots) and error.limit == 0 and error.account == account:
+            return "account"  # the headroom leaves no slot to anybody
         return "account" if isinstance(error, CreditsUnavailable | QueueFull | StoreError) else "job"
 
 

@@ -72,6 +72,32 @@ async def test_as_many_jobs_run_as_the_limit_admits_and_one_item_is_taken_ahead(
     assert_nothing_is_held(await guard.state(), spent=PRICE * len(ground.begun))
 
 
+async def test_while_the_limit_is_0_the_pool_takes_no_items_and_waits() -> None:
+    ground = Ground(policy=quick(max_age=0.02))
+    ground.end()
+    ground.fake.set_limit(0)
+    guard = ground.async_guard()
+    async with guard.pool(credits=PRICE) as pool:
+        results = pool.map(ground.ajob, ground.items(10))
+        while in_line(await guard.state()) != 1:  # noqa: ASYNC110 - nobody tells
+            await anyio.sleep(0.001)
+        assert (ground.taken, ground.begun) == ([0], [])
+        ground.fake.set_limit(2)
+        ground.clock.advance(0.03)
+        assert [result async for result in results] == [number * 10 for number in range(10)]
+
+
+async def test_closed_results_give_nothing_more() -> None:
+    ground = Ground()
+    ground.end()
+    async with ground.async_guard().pool(credits=PRICE) as pool:
+        results = pool.map(ground.ajob, range(6))
+        assert await anext(results) == 0
+        await until(lambda: pool.report.done == 6)
+        await results.aclose()
+        assert [result async for result in results] == []
+
+
 async def test_a_raised_limit_is_found_with_the_next_reading_and_a_lowered_one_kept() -> None:
     ground = Ground(policy=quick(max_age=0.02))
     async with ground.async_guard().pool(credits=PRICE) as pool:

@@ -76,6 +76,39 @@ def test_a_raised_limit_is_found_with_the_next_reading_and_a_lowered_one_kept() 
         ground.end()
 
 
+def test_while_the_limit_is_0_the_pool_takes_no_items_and_waits() -> None:
+    ground = Ground(policy=quick(max_age=0.02))
+    ground.end()
+    ground.fake.set_limit(0)
+    guard = ground.guard()
+    with guard.pool(credits=PRICE) as pool:
+        results = pool.map(ground.job, ground.items(10))
+        wait_until(ground, lambda: in_line(guard.state()) == 1)
+        assert (ground.taken, ground.begun) == ([0], [])
+        ground.fake.set_limit(2)
+        ground.clock.advance(0.03)
+        assert list(results) == [number * 10 for number in range(10)]
+    assert pool.report.failed == 0
+
+
+def test_a_headroom_that_leaves_no_slot_ends_the_call_at_once() -> None:
+    ground = Ground(policy=quick(slots_headroom=3))
+    with ground.guard().pool(credits=PRICE) as pool:
+        with pytest.raises(InsufficientSlots):
+            list(pool.map(ground.job, ground.items(1000)))
+        assert (len(ground.taken), len(pool.report.not_run), pool.report.failed) == (1, 1, 0)
+
+
+def test_closed_results_give_nothing_more(ground: Ground, guard: Guard) -> None:
+    ground.end()
+    with guard.pool(credits=PRICE) as pool:
+        results = pool.map(ground.job, range(6))
+        assert next(results) == 0
+        wait_until(ground, lambda: pool.report.done == 6)
+        results.close()
+        assert list(results) == []
+
+
 def test_a_bound_of_its_own_keeps_the_pool_smaller(ground: Ground, guard: Guard) -> None:
     with guard.pool(credits=PRICE, max_workers=2) as pool:
         first = pool.map(ground.job, ground.items(10))
@@ -359,6 +392,15 @@ def test_a_refusal_nobody_asked_about_is_raised_when_the_block_is_left() -> None
         pool.map(ground.job, range(6))
     assert sorted(ground.begun) == [0, 1]
     assert_nothing_is_held(guard.state())
+
+
+def test_a_refusal_is_raised_though_the_results_nobody_asked_for_are_kept() -> None:
+    ground = Ground(credits=25)
+    ground.end()
+    kept: list[Any] = []
+    with pytest.raises(InsufficientCredits), ground.guard().pool(credits=PRICE) as pool:
+        kept.append(pool.map(ground.job, range(6)))
+    assert list(kept[0]) == [0, 10]
 
 
 def test_a_refusal_is_raised_too_if_the_results_are_dropped_when_all_is_over() -> None:
