@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from budgetguard.ports import Loaded, Put, Scanned, Transacted, Transaction
-from budgetguard.stores._sqlite_clock import Clock
+from budgetguard.stores._sqlite_clock import Clock, damaged
 
 __all__ = ["Books", "Changes", "Execute", "Request"]
 
@@ -117,6 +117,7 @@ class Books:
                     (entry.id, now, _DUE_MAX),
                 ).fetchall()
             )
+        _check(found)
         return Loaded(entry.counters.copy(), found, now)
 
     def scan(self, execute: Execute, account: str, cursor: str) -> Scanned:
@@ -124,6 +125,7 @@ class Books:
         # A cursor is the last name given, behind a sign, as a name may be empty.
         of = (cursor[1:],) if cursor else ()
         rows: list[tuple[str, bytes]] = execute(_NEXT if cursor else _FIRST, (account, *of, _PAGE + 1)).fetchall()
+        _check(dict(rows))
         return Scanned(dict(rows[:_PAGE]), f">{rows[_PAGE - 1][0]}" if len(rows) > _PAGE else "")
 
     def woken(self, execute: Execute, accounts: Iterable[str]) -> dict[str, int]:
@@ -131,7 +133,9 @@ class Books:
         found: dict[str, int] = {}
         for account in accounts:
             row = execute("SELECT wakes FROM account WHERE name = ?", (account,)).fetchone()
-            found[account] = 0 if row is None else row[0]
+            found[account] = wakes = 0 if row is None else row[0]
+            if type(wakes) is not int:
+                raise damaged(f"the row of account {account!r} cannot be read")
         return found
 
     def _read(self, execute: Execute, account: str) -> _Entry | None:
@@ -146,7 +150,14 @@ class Books:
         if row is None:
             return None
         self._clock.check(row[4], row[5])
-        return _Entry(row[0], row[1], row[2], _decode(row[3]))
+        try:
+            entry = _Entry(row[0], row[1], row[2], _decode(row[3]))
+            whole = {int}.issuperset(map(type, (entry.version, entry.wakes, *entry.counters.values())))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
+            raise damaged(f"the row of account {account!r} cannot be read")
+        return entry
 
     def _remember(self, account: str, entry: _Entry) -> None:
         if len(self._entries) >= _REMEMBERED_MAX and account not in self._entries:
@@ -207,6 +218,11 @@ class Books:
             counters,
         )
         return Transacted(applied=True, counters=counters.copy(), now=now)
+
+
+def _check(records: Mapping[str, bytes]) -> None:
+    if not ({str}.issuperset(map(type, records)) and {bytes}.issuperset(map(type, records.values()))):
+        raise damaged("a record cannot be read")
 
 
 def _insert(execute: Execute, account: str) -> int:

@@ -25,7 +25,7 @@ from typing import Any
 
 from budgetguard.errors import StoreError
 
-__all__ = ["Clock", "given", "machine"]
+__all__ = ["Clock", "damaged", "given", "machine"]
 
 _MICROS = 1_000_000
 _AHEAD = 10 * _MICROS
@@ -65,9 +65,15 @@ class Clock:
         return now > self._ceiling
 
     def read(self, execute: Execute) -> bool:
-        """Take the base from the file; ``False`` if it must be chosen anew."""
+        """Take the base from the file; ``False`` if it must be chosen anew.
+
+        Raises:
+            sqlite3.DatabaseError: If what the file holds is no such thing.
+        """
         row = execute("SELECT boot, base, ceiling FROM clock").fetchone()
-        if row is None or not self._holds(*row):
+        if row is None or tuple(map(type, row)) != (str, int, int):
+            raise damaged("its clock cannot be read")
+        if not self._holds(*row):
             return False
         _, self._base, self._ceiling = row
         return True
@@ -88,6 +94,8 @@ class Clock:
         Raises:
             StoreError: If another machine has chosen one.
         """
+        if type(boot) is not str or type(base) is not int:
+            raise damaged("its clock cannot be read")
         if boot != self._boot:
             raise StoreError(
                 "The file is used by two machines at once, which SQLite cannot do safely. Let one machine use it, or "
@@ -104,6 +112,13 @@ class Clock:
     def _holds(self, boot: str, base: int, ceiling: int) -> bool:
         # The second half finds a restart where starts have no identity, and a machine set back to an earlier state.
         return boot == self._boot and base + self._uptime() >= ceiling - _AHEAD - _MICROS
+
+
+def damaged(what: str) -> sqlite3.DatabaseError:
+    """Build the error for contents that are not ours, though SQLite finds no fault with the file."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def given(seconds: Callable[[], float]) -> Clock:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -110,6 +111,8 @@ class File:
         """Build the error for what went wrong, with what to do about it. Nothing was changed."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         remedy = _REMEDIES.get(code)
+        if code == 0 and isinstance(error, sqlite3.OperationalError):
+            remedy = _DAMAGED  # Python's own: a text that is none
         if remedy is None:
             remedy = "See that the folder and the file exist, and may be read and written by this user."
         return StoreError(f"{self.path} cannot be used ({error}). {remedy} Nothing was changed.")
@@ -118,16 +121,31 @@ class File:
 
     def _make(self) -> None:
         if self.path.exists():
+            self._see_that_it_is_a_file()
             return
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            # SQLite gives the files it puts beside this one the same mode.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        # SQLite gives the files it puts beside this one the same mode. A link may lead to where nothing is yet.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def _see_that_it_is_a_file(self) -> None:
+        mode = self.path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise StoreError(
+                f"{self.path} cannot be used: it is a folder. Name a file, like {self.path / 'accounts.db'}."
+            )
+        if not stat.S_ISREG(mode):
+            raise StoreError(f"{self.path} cannot be used: it is no file, but a device or the like. Name a file.")
+
+    def _make_ours(self) -> None:
+        """Let nobody else read an empty file that becomes a store."""
+        with contextlib.suppress(PermissionError):  # somebody else's file, who lets us write it
+            self.path.chmod(0o600)
 
     def _prepare(self, connection: sqlite3.Connection, *, reader: bool) -> None:
         execute = connection.execute
         execute("PRAGMA trusted_schema = OFF")
         if self._patiently(lambda: self._look(connection)[0]) == 0:
+            self._make_ours()
             execute(f"PRAGMA page_size = {_PAGE}")
         mode = self._patiently(lambda: execute("PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
@@ -186,7 +204,7 @@ class File:
             if version < len(_STEPS):
                 execute(f"PRAGMA application_id = {_APPLICATION}")
                 execute(f"PRAGMA user_version = {len(_STEPS)}")
-            if not self._clock.read(execute):
+            if version == 0 or not self._clock.read(execute):
                 self._clock.choose(execute)
             execute("COMMIT")
         finally:
@@ -217,6 +235,10 @@ _DAMAGED = (
     "and let a new one be made: the next reading of the balance fills it."
 )
 _REMEDIES = {
+    # What asks is always the same, so what is wrong is what is asked: a table is missing or is another.
+    sqlite3.SQLITE_ERROR: _DAMAGED,
+    sqlite3.SQLITE_CONSTRAINT: _DAMAGED,
+    sqlite3.SQLITE_MISMATCH: _DAMAGED,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_FULL: "The disk is full: make room.",

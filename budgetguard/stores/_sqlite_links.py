@@ -90,7 +90,8 @@ class Links:
     def _open(self, *, reader: bool = False) -> sqlite3.Connection:
         connection = self._file.open(reader=reader)
         identity = self._file.identity()
-        if self._identity not in {None, identity}:
+        if self._identity != identity or (self._writer is None and self._reader is None):
+            # What is known of a file that nobody here kept open may be wrong, even if it looks the same.
             _tell(self._replaced)
         self._identity = identity
         return connection

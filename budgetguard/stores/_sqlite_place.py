@@ -48,7 +48,7 @@ def path_of(path: str | os.PathLike[str], *, busy_timeout: float) -> Path:
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "\0" in text:
         raise SettingError("path", path, "give the path of a file")
-    if text.startswith(("sqlite:", "file:")):
+    if text.lower().startswith(("sqlite:", "file:")):
         raise SettingError("path", path, "give a path, or use SQLiteStore.from_url()")
     if text == ":memory:":
         raise SettingError("path", path, "give the path of a file; MemoryStore keeps accounts in memory")
@@ -62,9 +62,9 @@ def path_of_url(url: str) -> Path:
     Raises:
         SettingError: If it is no such address.
     """
-    if not isinstance(url, str) or not url.startswith("sqlite:"):
+    if not isinstance(url, str) or not url.lower().startswith("sqlite:"):
         raise SettingError("url", url, _RIGHT)
-    rest = url.removeprefix("sqlite:")
+    rest = url[len("sqlite:") :]
     if not rest:
         return default_path()
     path = unquote(rest.removeprefix("///"))

@@ -268,6 +268,7 @@ class SQLiteStore:
 
     def _in_child(self) -> None:
         self._watchers.forked()
+        self._books.forget()
         self._writer.alone = 0
         self._turns = self._line()
         self._forked = True

@@ -267,3 +267,112 @@ def test_a_path_that_names_no_file_is_refused(wrong: str) -> None:
 def test_a_wait_that_is_no_time_is_refused(wrong: float) -> None:
     with pytest.raises(SettingError, match="busy_timeout"):
         SQLiteStore("x", busy_timeout=wrong)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        """UPDATE account SET counters = '{"a":oops'""",
+        """UPDATE account SET counters = '{"a":1.5}'""",
+        "UPDATE account SET counters = '[]'",
+        "UPDATE account SET counters = CAST(x'7bff' AS TEXT)",
+        "UPDATE account SET version = 'x'",
+        "UPDATE account SET wakes = 'x'",
+        "UPDATE clock SET base = 'x'",
+        "UPDATE clock SET boot = x'00'",
+        "UPDATE clock SET ceiling = 'x'",
+        "DELETE FROM clock",
+        "DROP TABLE clock",
+        "DROP TABLE account",
+    ],
+)
+def test_contents_that_are_not_ours_are_told_as_damage_and_left_alone(path: Path, statement: str) -> None:
+    store = SQLiteStore(path)
+    store.transact("a", STEP)
+    store.close()
+    other = sqlite3.connect(path)
+    other.execute(statement)
+    other.commit()
+    other.execute("PRAGMA wal_checkpoint")
+    other.close()
+    content = path.read_bytes()
+    with pytest.raises(StoreError, match=r"damaged.*Restore it from a copy"):
+        store.transact("a", Transaction(add={"a": 1}))
+    with pytest.raises(StoreError, match="damaged"):
+        store.load("a", ["r"])
+    store.close()
+    assert path.read_bytes() == content
+
+
+def test_a_record_that_is_no_bytes_is_told_as_damage(path: Path) -> None:
+    store = SQLiteStore(path)
+    store.transact("a", STEP)
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE record SET value = 5")
+    other.close()
+    with pytest.raises(StoreError, match="damaged"):
+        store.load("a", ["r"])
+    with pytest.raises(StoreError, match="damaged"):
+        store.scan("a")
+    store.close()
+
+
+def test_a_store_that_was_closed_knows_nothing_of_the_file_that_was_there(path: Path) -> None:
+    store, other = SQLiteStore(path), SQLiteStore(path)
+    for _ in range(3):
+        store.transact("a", Transaction(add={"x": 1000}))
+    store.close()
+    path.unlink()
+    for _ in range(3):
+        other.transact("a", Transaction(add={"x": 1}))
+    assert store.load("a").counters == {"x": 3}
+    assert not store.transact("a", Transaction(add={"x": -2000}, floor={"x": 0})).applied
+    store.close()
+    other.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are not kept there")
+def test_an_empty_file_and_the_end_of_a_link_become_the_owners_alone(tmp_path: Path) -> None:
+    empty, link, target = tmp_path / "empty.db", tmp_path / "link.db", tmp_path / "target.db"
+    empty.touch(mode=0o644)
+    link.symlink_to(target)
+    for path in (empty, link):
+        store = SQLiteStore(path)
+        store.transact("a", STEP)
+        assert {mode(found) for found in tmp_path.glob(f"{path.resolve().name}*")} == {0o600}
+        store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are not kept there")
+def test_the_mode_of_a_file_that_is_refused_or_already_a_store_is_left_alone(path: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    foreign.chmod(0o644)
+    with pytest.raises(StoreError, match="another program"):
+        SQLiteStore(foreign).transact("a", STEP)
+    assert mode(foreign) == 0o644
+    store = SQLiteStore(path)
+    store.transact("a", STEP)
+    store.close()
+    path.chmod(0o660)
+    store.transact("a", Transaction(add={"a": 1}))
+    assert mode(path) == 0o660
+    store.close()
+
+
+def test_a_folder_or_a_device_given_as_the_file_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"it is a folder. Name a file, like .*accounts\.db"):
+        SQLiteStore(tmp_path).transact("a", STEP)
+    if sys.platform != "win32":
+        before = mode(Path(os.devnull))
+        with pytest.raises(StoreError, match="a device or the like"):
+            SQLiteStore(os.devnull).transact("a", STEP)
+        assert mode(Path(os.devnull)) == before
+
+
+def test_the_scheme_of_an_address_may_be_in_capitals(tmp_path: Path) -> None:
+    assert SQLiteStore.from_url(f"SQLite:///{tmp_path}/x.db")._file.path == tmp_path / "x.db"
+    with pytest.raises(SettingError, match="from_url"):
+        SQLiteStore("SQLITE:///x.db")
