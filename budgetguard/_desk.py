@@ -20,7 +20,17 @@ from budgetguard.errors import InsufficientCredits, ReadingError, Refused, Setti
 from budgetguard.model import Quote, Reading, Route, TaskSeen, Verdict
 from budgetguard.ports import Answer
 
-__all__ = ["AsyncGuarding", "AsyncHolding", "Desk", "Exchange", "Guarding", "Holding", "OnRefusal"]
+__all__ = [
+    "AsyncGuarding",
+    "AsyncHolding",
+    "AsyncInquiring",
+    "Desk",
+    "Exchange",
+    "Guarding",
+    "Holding",
+    "Inquiring",
+    "OnRefusal",
+]
 
 OnRefusal = Literal["raise", "respond"]
 """What a refused call ends in: an exception, or an answer of status 402, 429 or 503 in the provider's stead."""
@@ -64,6 +74,32 @@ class AsyncHolding(AsyncGuarding, Protocol):
     def asking(self) -> AsyncAsking: ...
     @property
     def bearer(self) -> httpx.Request: ...
+
+
+class Inquiring(Protocol):
+    """What asking on behalf of a key needs of a guard."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def driver(self) -> BlockingDriver: ...
+    @property
+    def asking(self) -> Asking: ...
+
+    def asked(self, key: str | None) -> tuple[Account, httpx.Request]: ...
+
+
+class AsyncInquiring(Protocol):
+    """What asking on behalf of a key needs of an ``async`` guard."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def driver(self) -> ConcurrentDriver: ...
+    @property
+    def asking(self) -> AsyncAsking: ...
+
+    def asked(self, key: str | None) -> tuple[Account, httpx.Request]: ...
 
 
 class Desk:

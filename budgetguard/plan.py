@@ -1,4 +1,4 @@
-"""Planning a batch before it runs: what fits the balance, what is missing, and how long it will take.
+"""Inquiring a batch before it runs: what fits the balance, what is missing, and how long it will take.
 
 Nothing is held and nothing is sent but, where the last reading is too old, one question for the balance. A plan is true
 of the moment it was made: whoever spends the account meanwhile changes it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import anyio
 import httpx
@@ -22,6 +22,7 @@ from budgetguard._core.counters import MICROS, View
 from budgetguard._core.search import Search, freshen
 from budgetguard._core.settlement import abandon
 from budgetguard._core.steps import Flow
+from budgetguard._desk import AsyncInquiring, Inquiring
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard.engine import Engine
@@ -307,37 +308,11 @@ def _shown(job: Job) -> PlannedJob:
 # -- as guards offer it ---------------------------------------------------------------------------------------------
 
 
-class Planning(Protocol):
-    """What planning needs of a guard."""
-
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def driver(self) -> BlockingDriver: ...
-    @property
-    def asking(self) -> Asking: ...
-
-    def asked(self, key: str | None) -> tuple[Account, httpx.Request]: ...
-
-
-class AsyncPlanning(Protocol):
-    """What planning needs of an ``async`` guard."""
-
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def driver(self) -> ConcurrentDriver: ...
-    @property
-    def asking(self) -> AsyncAsking: ...
-
-    def asked(self, key: str | None) -> tuple[Account, httpx.Request]: ...
-
-
 class Plans:
     """The part of `Guard` that plans."""
 
     def plan(
-        self: Planning,
+        self: Inquiring,
         jobs: Iterable[Plannable],
         *,
         order: Order = "given",
@@ -371,7 +346,7 @@ class AsyncPlans:
     """The part of `AsyncGuard` that plans."""
 
     async def plan(
-        self: AsyncPlanning,
+        self: AsyncInquiring,
         jobs: Iterable[Plannable],
         *,
         order: Order = "given",

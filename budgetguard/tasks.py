@@ -9,48 +9,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import httpx
 
-from budgetguard._asking import Asking, AsyncAsking
-from budgetguard._core.account import Account
 from budgetguard._core.recovery import recover
-from budgetguard._drivers.blocking import BlockingDriver
-from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard._desk import AsyncInquiring, Inquiring
 from budgetguard._following import Following, Pace, Work, asked_for, begun, see_guarded, submit_of
-from budgetguard.engine import Engine
 from budgetguard.model import Recovered
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
 
 __all__ = ["AsyncTaskRunning", "AsyncTasks", "TaskRunning", "Tasks"]
-
-
-class TaskGuarding(Protocol):
-    """What running tasks needs of a guard."""
-
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def driver(self) -> BlockingDriver: ...
-    @property
-    def asking(self) -> Asking: ...
-
-    def asked(self, key: str | None) -> tuple[Account, httpx.Request]: ...
-
-
-class AsyncTaskGuarding(Protocol):
-    """What running tasks needs of an ``async`` guard."""
-
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def driver(self) -> ConcurrentDriver: ...
-    @property
-    def asking(self) -> AsyncAsking: ...
-
-    def asked(self, key: str | None) -> tuple[Account, httpx.Request]: ...
 
 
 class Tasks:
@@ -65,7 +35,7 @@ class Tasks:
 
     def __init__(
         self,
-        guard: TaskGuarding,
+        guard: Inquiring,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
@@ -138,7 +108,7 @@ class AsyncTasks:
 
     def __init__(
         self,
-        guard: AsyncTaskGuarding,
+        guard: AsyncInquiring,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] | None = None,
@@ -203,7 +173,7 @@ class TaskRunning:
     """The part of `Guard` that runs tasks. Since 0.1."""
 
     def run_task(
-        self: TaskGuarding,
+        self: Inquiring,
         client: httpx.Client,
         request: httpx.Request | str,
         *,
@@ -243,7 +213,7 @@ class TaskRunning:
         return Tasks(self).run(client, request, json=json, poll_every=poll_every, poll_max=poll_max, timeout=timeout)
 
     def wait_task(
-        self: TaskGuarding,
+        self: Inquiring,
         client: httpx.Client,
         task_id: str,
         *,
@@ -273,7 +243,7 @@ class TaskRunning:
         """
         return Tasks(self).wait(client, task_id, path=path, poll_every=poll_every, poll_max=poll_max, timeout=timeout)
 
-    def recover(self: TaskGuarding, key: str | None = None) -> Recovered:
+    def recover(self: Inquiring, key: str | None = None) -> Recovered:
         """Pick up what earlier processes left in the store, and what others are at: ask about every task. Since 0.1.
 
         Tasks that have ended are finished, those that run begin their lease anew, and leases that are over end. Calls
@@ -296,7 +266,7 @@ class AsyncTaskRunning:
     """The part of `AsyncGuard` that runs tasks. Since 0.1."""
 
     async def run_task(
-        self: AsyncTaskGuarding,
+        self: AsyncInquiring,
         client: httpx.AsyncClient,
         request: httpx.Request | str,
         *,
@@ -314,7 +284,7 @@ class AsyncTaskRunning:
         )
 
     async def wait_task(
-        self: AsyncTaskGuarding,
+        self: AsyncInquiring,
         client: httpx.AsyncClient,
         task_id: str,
         *,
@@ -328,7 +298,7 @@ class AsyncTaskRunning:
             client, task_id, path=path, poll_every=poll_every, poll_max=poll_max, timeout=timeout
         )
 
-    async def recover(self: AsyncTaskGuarding, key: str | None = None) -> Recovered:
+    async def recover(self: AsyncInquiring, key: str | None = None) -> Recovered:
         """Pick up what earlier processes left in the store. See `Guard.recover`. Since 0.1."""
         account, bearer = self.asked(key)
         del key  # a traceback may show what this frame names
