@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import admit
@@ -170,7 +171,7 @@ def test_a_call_that_comes_while_the_thread_is_about_to_end_is_renewed_all_the_s
     late = Hold("late", Quote(1))
     watching: list[threading.Thread] = []
 
-    class Calls(dict[Hold, Account]):
+    class Calls(weakref.WeakKeyDictionary[Hold, Account]):
         """At the moment the thread finds nothing to do, somebody comes."""
 
         def __bool__(self) -> bool:
