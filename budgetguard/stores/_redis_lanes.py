@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import secrets
 import threading
 import time
@@ -22,6 +23,8 @@ __all__ = ["AsyncLanes", "Lanes", "Rules"]
 
 _LANES = 2
 _BATCH_MAX = 128
+_SLICE = 0.1
+"""Seconds after which one who waits looks whether the thread he waits for is still there."""
 
 
 class Rules:
@@ -75,119 +78,165 @@ class _Lane(_Sender):
 class _Waiter:
     """A thread with a step to be performed; by another thread, or by itself and for others too."""
 
-    __slots__ = ("batch", "calls", "lane", "signal", "step")
+    __slots__ = ("done", "gone", "signal", "step")
 
     def __init__(self, step: Step) -> None:
         self.step = step
+        self.done = False
+        self.gone = False
+        """Whether its thread was interrupted: it waits for nothing any more, and leads nobody."""
         self.signal: threading.Lock | None = None
-        """Released when the step is done, or when a lane is handed over."""
-        self.lane: _Lane | None = None
-        self.batch: list[_Waiter] = []
-        self.calls: list[Call | Page] | None = None
+        """Released when there is something to see: the step is done, or its turn to lead has come."""
 
     def wake(self) -> None:
         if self.signal is not None:
-            self.signal.release()
+            with contextlib.suppress(RuntimeError):  # it was told already
+                self.signal.release()
+
+
+class _Flight:
+    """Those who travel together on a lane. The first of them asks, for all."""
+
+    __slots__ = ("batch", "calls", "over")
+
+    def __init__(self, batch: Sequence[_Waiter], calls: list[Call | Page] | None = None) -> None:
+        self.batch = batch
+        self.calls = calls
+        self.over = False
+
+    def unless_gone(self) -> _Flight | None:
+        """Give the flight itself, or that of those who are left of it without its leader."""
+        if not self.batch[0].gone:
+            return self
+        heirs = [waiter for waiter in self.batch if not waiter.gone]
+        return _Flight(heirs, self.calls) if heirs else None
 
 
 class Lanes:
-    """The lanes of the threads of a process."""
+    """The lanes of the threads of a process.
+
+    An exception may interrupt a thread anywhere, as Ctrl-C does. So who has which lane, and who waits, is one value,
+    always replaced as a whole; and a thread that is interrupted says so in its waiter, with nothing to call. Whoever
+    comes next finds by that what it had, and gives it on.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._lock = threading.Lock()
         self._all = [_Lane(rules.server) for _ in range(_LANES)]
-        self._free = list(self._all)
-        self._queue: collections.deque[_Waiter] = collections.deque()
+        self._state: tuple[tuple[_Flight | None, ...], tuple[_Waiter, ...]] = ((None,) * _LANES, ())
+        """What is under way on each lane, and who waits for one, in their order."""
         self._closed = False
 
     def run(self, step: Step) -> None:
         """Perform a step; its answer, or its error, is in it afterwards."""
         mine = _Waiter(step)
-        with self._lock:
-            if self._free and not self._closed:
-                mine.lane = self._free.pop()
-            elif not self._closed:
-                mine.signal = threading.Lock()
-                mine.signal.acquire()
-                self._queue.append(mine)
-            else:
-                raise _closed()
-        if mine.signal is None:
-            mine.batch = [mine]
-        else:
-            self._wait(mine, mine.signal)
-        if mine.lane is not None:
-            self._lead(mine, mine.lane)
-
-    def _wait(self, mine: _Waiter, signal: threading.Lock) -> None:
-        # Those before us take at most one exchange, and ours another.
         try:
-            if signal.acquire(timeout=3 * self._rules.server.timeout + 1):
-                return
+            if not self._enter(mine):
+                self._wait(mine)
+            if not mine.done:
+                self._lead(mine)
         except BaseException:
-            self._leave(mine)
+            mine.gone = True
+            self._settle()
             raise
-        unsent = self._leave(mine)
-        mine.step.error = _busy(sent=not unsent)
 
-    def _leave(self, mine: _Waiter) -> bool:
+    def _enter(self, mine: _Waiter) -> bool:
+        # Whether a lane was free.
         with self._lock:
-            if mine in self._queue:
-                self._queue.remove(mine)
-                return True
-            lane, mine.lane = mine.lane, None
-        if lane is not None:
-            self._hand_over(mine, lane)
+            if self._closed:
+                raise _closed()
+            flights, queue = self._state
+            for place, flight in enumerate(flights):
+                if flight is None:
+                    self._state = (*flights[:place], _Flight((mine,)), *flights[place + 1 :]), queue
+                    return True
+            mine.signal = threading.Lock()
+            mine.signal.acquire()
+            self._state = flights, (*queue, mine)
+        if any(flight is not None and flight.batch[0].gone for flight in flights):
+            self._settle()
         return False
 
-    def _lead(self, mine: _Waiter, lane: _Lane) -> None:
-        try:
-            if mine.calls is None:
-                mine.calls = lane.calls(self._rules, [waiter.step for waiter in mine.batch])
-            lane.link.exchange(mine.calls)
-        except BaseException:
-            # Interrupted, not failed: one of the others asks again, which does nothing twice.
-            self._hand_over(mine, lane)
-            raise
-        self._pass(lane)
-        for waiter in mine.batch:
-            if waiter is not mine:
-                waiter.wake()
+    def _wait(self, mine: _Waiter) -> None:
+        # Those before us take at most one exchange, and ours another.
+        until = time.monotonic() + 3 * self._rules.server.timeout + 1
+        while not mine.done and self._led_by(mine) is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                self._give_up(mine)
+            elif mine.signal is not None and not mine.signal.acquire(timeout=min(_SLICE, left)):
+                self._settle()
 
-    def _hand_over(self, mine: _Waiter, lane: _Lane) -> None:
-        others = [waiter for waiter in mine.batch if waiter is not mine]
-        if others:
-            heir = others[0]
-            heir.calls, heir.batch = mine.calls, others
-            heir.lane = lane
-            heir.wake()
-        else:
-            self._pass(lane)
-
-    def _pass(self, lane: _Lane) -> None:
+    def _give_up(self, mine: _Waiter) -> None:
         with self._lock:
-            if not self._queue:
-                self._free.append(lane)
-                closed = self._closed
-                leader = None
-            else:
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH_MAX))]
-                leader, closed = batch[0], False
-                leader.batch = batch
-                leader.lane = lane
-        if leader is not None:
-            leader.wake()
-        elif closed:
-            lane.link.close()
+            unsent = mine in self._state[1]
+            mine.gone = True
+        self._settle()
+        if not mine.done:
+            mine.step.error = _busy(sent=not unsent)
+            mine.done = True
+
+    def _led_by(self, mine: _Waiter) -> int | None:
+        for place, flight in enumerate(self._state[0]):
+            if flight is not None and flight.batch[0] is mine:
+                return place
+        return None
+
+    def _lead(self, mine: _Waiter) -> None:
+        place = self._led_by(mine)
+        flight = None if place is None else self._state[0][place]
+        if place is None or flight is None:
+            return
+        lane = self._all[place]
+        if flight.calls is None:
+            flight.calls = lane.calls(self._rules, [waiter.step for waiter in flight.batch])
+        # Interrupted here, not failed: one of the others asks again, which does nothing twice.
+        lane.link.exchange(flight.calls)
+        flight.over = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """Give on the lanes of flights that are over, or whose leader is gone. May be called at any time."""
+        with self._lock:
+            flights, queue = self._state
+            landed = [flight for flight in flights if flight is not None and flight.over]
+            after: list[_Flight | None] = []
+            for flight in flights:
+                following = None if flight is None or flight.over else flight.unless_gone()
+                if following is None:
+                    queue, following = _next(queue)
+                after.append(following)
+            for waiter in _everybody(landed):
+                waiter.done = True
+            self._state = tuple(after), queue
+        for following in after:
+            if following is not None:
+                following.batch[0].wake()
+        for waiter in _everybody(landed):
+            waiter.wake()
+        if self._closed:
+            for lane, following in zip(self._all, after, strict=True):
+                if following is None:
+                    lane.link.close()
 
     def close(self) -> None:
         """Close the connections; those in use, when what is under way has ended."""
         with self._lock:
             self._closed = True
-            free = list(self._free)
-        for lane in free:
-            lane.link.close()
+        self._settle()
+
+
+def _next(queue: tuple[_Waiter, ...]) -> tuple[tuple[_Waiter, ...], _Flight | None]:
+    if not queue:
+        return queue, None
+    waiting = tuple(waiter for waiter in queue if not waiter.gone)
+    batch = waiting[:_BATCH_MAX]
+    return waiting[_BATCH_MAX:], _Flight(batch) if batch else None
+
+
+def _everybody(flights: Sequence[_Flight]) -> list[_Waiter]:
+    return [waiter for flight in flights for waiter in flight.batch]
 
 
 class _AsyncLane(_Sender):

@@ -23,6 +23,8 @@ class Link:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connection: Any = None  # redis-py types its connections only in part
+        self._clean = True
+        """Whether no answer is outstanding on it. A thread may be interrupted anywhere, also where it tidies up."""
 
     def exchange(self, calls: Sequence[Call | Page]) -> None:
         """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
@@ -46,10 +48,13 @@ class Link:
 
     def ask(self, commands: Sequence[Args]) -> list[Any]:
         """Send commands and read their replies; of those the server refused, the errors."""
-        connection = self._connection
-        if connection is None:
-            connection = self._connect()
+        if not self._clean:
+            self.close()
+        self._clean = False
         try:
+            connection = self._connection
+            if connection is None:
+                connection = self._connect()
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             replies: list[Any] = []
             for _ in commands:
@@ -57,25 +62,27 @@ class Link:
                     replies.append(connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
-            return replies
         except BaseException:
             self.close()
             raise
+        self._clean = True
+        return replies
 
     def _connect(self) -> Any:
-        connection = self._server.connection()
+        connection = self._connection = self._server.connection()
         try:
             connection.connect()
         except Exception as error:
             raise NotConnected from error
-        self._connection = connection
         return connection
 
     def close(self) -> None:
         """Close the connection. The next exchange opens another."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is not None:
             connection.disconnect()
+            self._connection = None
+        self._clean = True
 
 
 class AsyncLink:

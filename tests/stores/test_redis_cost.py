@@ -154,9 +154,9 @@ def test_a_thread_that_is_interrupted_leaves_the_lane_to_the_others(
     server: ValkeyServer, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lanes = store._lanes
-    lane = lanes._free.pop()  # one lane will do
-    lanes._free[0].number = 0
-    kind = type(lane.link)
+    lanes._all = lanes._all[:1]  # one lane will do
+    lanes._state = lanes._state[0][:1], ()
+    kind = type(lanes._all[0].link)
     exchange = kind.exchange
     first, gathered = threading.Event(), threading.Event()
     interrupted: list[int] = []
@@ -187,7 +187,7 @@ def test_a_thread_that_is_interrupted_leaves_the_lane_to_the_others(
     assert first.wait(10)
     for thread in threads[1:]:
         thread.start()
-    while len(lanes._queue) < 4:
+    while sum(1 for _ in lanes._state[1]) < 4:
         threads[0].join(0.01)
     gathered.set()
     for thread in threads:
