@@ -136,7 +136,7 @@ class Page:
         self.step = step
         self.done = False
         self.writes = False
-        self.command: Args = ["HSCAN", names.keys(step.account)[1], *step.args, "COUNT", _PAGE]
+        self.command: Args = ["HSCAN", names.keys(step.account)[1], *step.args, "COUNT", str(_PAGE)]
 
     def fail(self, error: StoreError) -> None:
         """Say that there will be no answer."""
@@ -167,7 +167,7 @@ class Call:
         self.steps = steps
         self.done = False
         self.writes = any(type(step) is Transact for step in steps)
-        self.command: Args = [
+        command: Args = [
             "EVALSHA",
             SHA,
             4,
@@ -181,7 +181,9 @@ class Call:
             names.channel(account),
         ]
         for step in steps:
-            self.command += step.args
+            command += step.args
+        # A signal that comes while hiredis writes a number ends the process, so it gets none.
+        self.command: Args = [str(part) if type(part) is int else part for part in command]
 
     def fail(self, error: StoreError) -> None:
         """Say that there will be no answer."""

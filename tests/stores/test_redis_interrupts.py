@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from budgetguard.ports import Transaction
+from budgetguard.ports import Put, Transaction
 from budgetguard.stores.redis import RedisStore
 from tests.support.valkey import ValkeyServer, valkey_server
 
@@ -149,3 +149,13 @@ def test_one_who_waits_takes_over_from_a_thread_that_was_interrupted_at_any_mome
         assert outcomes == ["done"] * 4
         assert count(store) - before - 12 in ((0, 1) if ended == "interrupted" else (1,)), moment
         assert lanes._state == ((None, None), ())
+
+
+def test_no_number_is_given_to_the_client_to_write() -> None:
+    # Interrupted in the middle of it, hiredis would end the process.
+    store = RedisStore("unix:///nowhere")
+    wire, lane = store._wire, store._lanes._all[0]
+    whole = Transaction(add={"x": 1}, floor={"x": 0}, expect={"y": 0}, within={"z": 1}, put={"r": Put(b"", 1.0)})
+    steps = [wire.Transact("a", whole), wire.Look("a", ["r"], due=True), wire.Scan("a", "")]
+    for call in lane.calls(store._rules, steps):
+        assert {type(part) for part in call.command} <= {str, bytes}
