@@ -156,7 +156,7 @@ class Listener:
                 with contextlib.suppress(RedisError, OSError):
                     self._look(looking)
                 pause = min(_PAUSE_MAX, _PAUSE * 2**failures) * (0.5 + random.random())  # noqa: S311
-                self._rest(ear, pause)
+                self._rest(ear, min(pause, self._poll))
         finally:
             looking.close()
             with self._lock:
@@ -234,7 +234,11 @@ class Listener:
                     return
                 watched.heard = number
             watchers = watched.watchers
-        call(watchers)
+        try:
+            call(watchers)
+        except BaseException:
+            watched.heard = 0  # interrupted: the next look finds it again
+            raise
 
 
 def _empty(ear: socket.socket) -> None:
