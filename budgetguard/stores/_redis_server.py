@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis.asyncio.connection
 import redis.connection
@@ -38,6 +38,11 @@ _FORGOTTEN = ("max_connections", "connection_class")
 _PAUSE = 0.02
 _parse: Any = redis.connection.parse_url  # untyped there
 _PAUSE_MAX = 0.5
+_COMMANDS = (
+    "EVALSHA, SCRIPT LOAD, HGET, HGETALL, HSET, HEXISTS, HDEL, HSCAN, ZADD, ZREM, ZRANGEBYSCORE, TIME, GET, SET, "
+    "PUBLISH, PEXPIREAT, SUBSCRIBE, UNSUBSCRIBE, and SELECT where the address names a database"
+)
+"""What the script does needs the right of whoever calls it."""
 
 Conversation = Generator[list[Args] | float, list[Any], None]
 """What to send next, or how many seconds to wait before; takes the replies. A connection is dropped before a pause."""
@@ -52,11 +57,13 @@ class Server:
 
     def __init__(self, url: str, timeout: float, options: Mapping[str, Any]) -> None:
         scheme, colon, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
+        scheme = scheme.lower()
         if not colon or scheme not in _SCHEMES:
             # The address may hold a password wherever it is wrong, so it is not shown.
             right = f"give an address that begins with one of {', '.join(f'{name}://' for name in _SCHEMES)}"
             raise SettingError("url", scheme if colon else "...", right)
         plain = f"{_SCHEMES[scheme]}://{rest}"
+        _check(scheme, plain)
         self.timeout = timeout
         try:
             self._blocking = self._settings(_parse(plain), options)
@@ -193,9 +200,7 @@ class Server:
     def _explain(self, error: Exception) -> str:
         said = self._said(error)
         if isinstance(error, NoPermissionError):
-            remedy = (
-                "Allow this user EVALSHA, SCRIPT LOAD, HGET, HSCAN, SUBSCRIBE, the keys and the channels of the prefix"
-            )
+            remedy = f"Allow this user the commands {_COMMANDS}, and the keys and the channels of the prefix"
         elif isinstance(error, OutOfMemoryError) or _is(error, "OOM"):
             remedy = "Nothing was changed. Give the server more memory, or another server to the other users of it"
         elif isinstance(error, MovedError):
@@ -212,6 +217,26 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self.where!r})"
+
+
+def _check(scheme: str, plain: str) -> None:
+    # What redis-py would overlook. The parts may be those of a password, so they are not shown.
+    try:
+        parts = urlsplit(plain)
+    except ValueError:
+        return  # told with the rest
+    if scheme == "unix":
+        if not parts.path.strip("/"):
+            raise SettingError(
+                "url", "unix://...", "give the whole path of the socket, with three slashes: unix:///run/valkey.sock"
+            )
+    elif (database := unquote(parts.path).strip("/")) and not (database.isascii() and database.isdigit()):
+        raise SettingError(
+            "url",
+            f"{scheme}://...",
+            "what follows the port is the number of a database; give for instance redis://user:password@host:6379/0, "
+            "with % signs for special characters of the password",
+        )
 
 
 def _root(error: BaseException) -> Exception:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 import redis.exceptions
 from anyio.from_thread import start_blocking_portal
 
@@ -333,10 +335,49 @@ def test_a_wrong_password_is_told_without_waiting_and_never_shown(act: Act, capl
 def test_a_user_who_may_not_is_told_what_he_needs(server: ValkeyServer) -> None:
     server.client.acl_setuser("poor", enabled=True, passwords=["+s3cret"], commands=["+ping"], keys=["*"])
     store = RedisStore(server.url.replace("unix://", "unix://poor:s3cret@"), timeout=30.0)
-    with pytest.raises(StoreError, match=r"Allow this user EVALSHA") as caught:
+    with pytest.raises(StoreError, match=r"Allow this user the commands EVALSHA") as caught:
         transact(store)
     assert "s3cret" not in str(caught.value)
     store.close()
+
+
+def test_a_user_who_may_do_what_the_message_names_and_no_more_can_work(server: ValkeyServer) -> None:
+    server.client.acl_setuser("poor", enabled=True, passwords=["+p"], commands=["+ping"], keys=["budgetguard:*"])
+    url = server.url.replace("unix://", "unix://poor:p@") + "?db=1"
+    refused = RedisStore(url.removesuffix("?db=1"), timeout=TIMEOUT)
+    with pytest.raises(StoreError, match="Allow this user the commands") as caught:
+        transact(refused)
+    refused.close()
+    named = re.findall(r"\b[A-Z]{3,}(?: LOAD)?\b", str(caught.value).partition("the commands ")[2])
+    assert "EVALSHA" in named
+    server.client.acl_setuser(
+        "poor",
+        enabled=True,
+        reset=True,
+        passwords=["+p"],
+        commands=[f"+{name.lower().replace(' ', '|')}" for name in named],
+        keys=["budgetguard:*"],
+        channels=["budgetguard:*"],
+    )
+    store, other = RedisStore(url, poll=0.05), RedisStore(url)
+    woken = threading.Event()
+    unwatch = store.watch("a", woken.set)
+    assert woken.wait(10)
+    woken.clear()
+    leased, free = Put(b"1", 0.0), Put(b"2")
+    done = other.transact("a", Transaction(add={"x": 2}, floor={"x": 0}, stamp=("t",), put={"r": leased}, wake=True))
+    assert done.applied
+    assert woken.wait(10)
+    assert store.transact("a", Transaction(expect={"x": 2}, drop={"r": b"1"}, put={"r": free})).applied
+    assert store.scan("a").records == store.load("a", ["r"], due=True).records == {"r": b"2"}
+    assert store.transact("a", Transaction(within={"t": 10**9}, drop={"r": b"2"})).applied
+    store.transact("a", Transaction(put={"s": leased}))
+    with redis.Redis(unix_socket_path=f"{server.folder}/s", db=1, protocol=2) as client:
+        client.hdel("budgetguard:{a}:records", "s")
+    assert store.load("a", due=True).records == {}
+    unwatch()
+    for opened in (store, other):
+        opened.close()
 
 
 def test_a_password_in_what_the_client_says_is_hidden() -> None:
@@ -353,6 +394,10 @@ def test_a_password_in_what_the_client_says_is_hidden() -> None:
         "redis://:s3cret@host:port",
         "redis://:s3cret@host?socket_timeout=s3cret",
         "redis://:s3cret@host?nonsense=s3cret",
+        "redis://:s3cret@host/notanumber",
+        "redis://host/s3cret",
+        "unix://s3cret.sock",
+        "unix://",
         "",
         None,
     ],
@@ -366,9 +411,23 @@ def test_an_address_that_is_none_is_refused_without_being_shown(url: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("unix://relative.sock", "three slashes: unix:///run/valkey.sock"),
+        ("redis://host/nine", "the number of a database"),
+    ],
+)
+def test_an_address_that_the_client_would_misread_is_refused_with_what_is_right(url: str, remedy: str) -> None:
+    with pytest.raises(SettingError, match=remedy):
+        RedisStore(url)
+
+
+@pytest.mark.parametrize(
     ("url", "where"),
     [
         ("redis://host", "redis://host:6379/0"),
+        ("REDIS://host/", "redis://host:6379/0"),
+        ("Valkey://Host:7000/3", "valkey://host:7000/3"),
         ("valkey://u:p@host:7000/3", "valkey://host:7000/3"),
         ("rediss://:p@host?ssl_ca_certs=/etc/ca.pem", "rediss://host:6379/0"),
         ("valkeys://host/2", "valkeys://host:6379/2"),
