@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import collections
 import sqlite3
 from collections.abc import Callable
 
 from budgetguard.errors import StoreError
 from budgetguard.stores._sqlite_books import Books, Changes
 from budgetguard.stores._sqlite_file import File, is_busy
+from budgetguard.stores._sqlite_line import Line, Ticket
 from budgetguard.stores._sqlite_links import Links
-from budgetguard.stores._sqlite_turns import Ticket
 
 __all__ = ["Batch", "Writer"]
 
 _TOGETHER_MAX = 64
 """How many transactions travel in one commit."""
+_COMMIT = ("COMMIT",)
 
 
 class Writer:
@@ -32,14 +32,17 @@ class Writer:
         self.told = told
         self.alone = 0
         """How many of the next transactions go each alone, because one of them failed."""
+        self._batch: Batch | None = None
 
-    def begin(self, waiting: collections.deque[Ticket]) -> Batch | None:
+    def begin(self, line: Line) -> Batch | None:
         """Do what waits in line, but for the commit; ``None``, with the line left alone, while others hold the file.
 
         Raises:
             StoreError: If the file cannot be used. The line is left alone then, too.
         """
-        batch = Batch(self, waiting)
+        self.recover()
+        # Noted before it takes anything, so that whoever is interrupted, or comes next, can end it.
+        self._batch = batch = Batch(self, line)
         try:
             if batch.begin():
                 return batch
@@ -49,24 +52,37 @@ class Writer:
         batch.end()
         return None
 
+    def recover(self) -> None:
+        """End what an interrupt left: what was committed stands, anything else is undone and waits on in line."""
+        if self._batch is not None:
+            self._batch.end()
+
+    def forked(self) -> None:
+        """Begin anew in the child of a fork."""
+        self._batch = None
+        self.alone = 0
+
 
 class Batch:
     """Transactions that were done and not committed yet. Whoever has one commits it, and ends it in any case."""
 
-    __slots__ = ("_changes", "_connection", "_held", "_lock", "_tickets", "_waiting", "_writer")
+    __slots__ = ("_changes", "_committed", "_connection", "_ended", "_line", "_tickets", "_writer", "_writing")
 
-    def __init__(self, writer: Writer, waiting: collections.deque[Ticket]) -> None:
+    def __init__(self, writer: Writer, line: Line) -> None:
         self._writer = writer
-        self._waiting = waiting
+        self._line = line
         self._tickets: list[Ticket] = []
         self._changes = Changes()
         self._connection: sqlite3.Connection | None = None
-        self._lock = writer.links.writing
-        self._held = self._lock.acquire()
+        self._committed: list[sqlite3.Cursor] = []
+        self._ended = False
+        self._writing = writer.links.writing
 
     def begin(self) -> bool:
-        """Take tickets off the line and do what they ask for; ``False`` while others hold the file."""
+        """Claim tickets in line and do what they ask for; ``False`` while others hold the file."""
         writer = self._writer
+        if not self._writing.take(self):
+            return False  # it is being opened or closed
         self._connection = connection = writer.links.writer()
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -75,15 +91,9 @@ class Batch:
                 return False
             writer.links.drop_writer()
             raise writer.file.trouble(error) from error
-        tickets, waiting = self._tickets, self._waiting
-        most = 1 if writer.alone else _TOGETHER_MAX
-        while waiting and len(tickets) < most:
-            try:
-                tickets.append(waiting.popleft())
-            except IndexError:
-                break  # it was withdrawn at this moment
+        self._line.claim(self._tickets, 1 if writer.alone else _TOGETHER_MAX)
         try:
-            self._changes = writer.books.apply(connection.execute, tickets)
+            self._changes = writer.books.apply(connection.execute, self._tickets)
         except Exception as error:  # noqa: BLE001 - one caller's mistake must not become another's
             self._fail(error)
         return True
@@ -94,7 +104,8 @@ class Batch:
         if connection is None:
             return  # it failed before
         try:
-            connection.execute("COMMIT")
+            # To commit and to note that it succeeded is one step, which no interrupt can part: both are made in C.
+            self._committed.extend(map(connection.execute, _COMMIT))
         except Exception as error:  # noqa: BLE001 - told to whom it concerns
             self._fail(error)
             return
@@ -106,30 +117,26 @@ class Batch:
             writer.told(account, self._changes.after[account].wakes)
 
     def end(self) -> None:
-        """Let others write. Undoes what was not committed, whatever stopped it, and puts it back in line."""
-        if not self._held:
-            return
-        self._held = False
-        try:
-            if self._connection is not None:
-                self._settle(self._connection)
-        finally:
-            self._lock.release()
+        """Let others write. Undoes what was not committed, whatever stopped it, and lets it wait on.
 
-    def _settle(self, connection: sqlite3.Connection) -> None:
-        if connection.in_transaction:
-            self._roll_back(connection)
-            self._put_back()
-        elif self._tickets:
-            # An interrupt came right after the commit: what was done stands.
+        May be interrupted at any step, and is then called again.
+        """
+        if self._ended:
+            return
+        if self._committed:
             self._tell()
+        else:
+            if self._connection is not None:
+                self._roll_back(self._connection)
+            self._line.give_back(self._tickets)
+        self._writing.free(self)
+        self._connection = None
+        self._committed = []
+        self._ended = True
 
     def _tell(self) -> None:
         self._writer.books.publish(self._changes)
-        for ticket in self._tickets:
-            ticket.done = True
-            ticket.ring()
-        self._tickets = []
+        self._line.tell(self._tickets)
 
     def _fail(self, error: Exception) -> None:
         """Undo everything. A single member is told why; of several each is tried alone."""
@@ -142,15 +149,11 @@ class Batch:
         self._changes = Changes()
         if len(self._tickets) == 1:
             self._tickets[0].error = error
-            self._tell()
+            self._line.tell(self._tickets)
             writer.alone = max(0, writer.alone - 1)
         else:
             writer.alone = len(self._tickets)
-            self._put_back()
-
-    def _put_back(self) -> None:
-        self._waiting.extendleft(reversed(self._tickets))
-        self._tickets = []
+            self._line.give_back(self._tickets)
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:

@@ -17,12 +17,14 @@ from collections.abc import Callable
 
 from budgetguard.errors import StoreError
 from budgetguard.stores._sqlite_file import File
+from budgetguard.stores._sqlite_line import Hold
 
 __all__ = ["Links"]
 
 _LOOK_AGAIN = 1.0
 """Seconds between two looks whether the file is still the one that was opened."""
 _FORK_PATIENCE = 5.0
+_PAUSE = 0.5e-3
 _TIDY_EVERY = 400
 """Commits after which what they left in the write-ahead log is copied into the file."""
 
@@ -40,7 +42,7 @@ class Links:
     """
 
     def __init__(self, file: File, replaced: Callable[[], None], forked: Callable[[], None]) -> None:
-        self.writing = threading.Lock()
+        self.writing = Hold()
         self.reading = threading.Lock()
         self.data_version: int | None = None
         self._keeping = threading.Lock()
@@ -54,7 +56,7 @@ class Links:
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
         self._commits = 0
-        self._tidying = False
+        self._tidier: threading.Thread | None = None
         self._process = os.getpid()
         self._lost = False
         self._paused: list[threading.Lock] = []
@@ -85,6 +87,8 @@ class Links:
         if self._reader is None:
             self._reader = self._open(reader=True)
             self.data_version = None
+        if self._reader.in_transaction:
+            self._reader.execute("ROLLBACK")  # somebody was interrupted before that
         return self._reader
 
     def _open(self, *, reader: bool = False) -> sqlite3.Connection:
@@ -120,42 +124,43 @@ class Links:
 
     def drop_writer(self) -> None:
         """Close the writer after a fault, with its lock held; the next who needs one opens another."""
-        _close(self._writer)
-        self._writer = None
+        connection, self._writer = self._writer, None
+        _close(connection)
 
     def drop_reader(self) -> None:
         """Close the reader, likewise."""
-        _close(self._reader)
-        self._reader = None
+        connection, self._reader = self._reader, None
+        _close(connection)
 
-    def close(self) -> None:
-        """Close all."""
-        with self.writing:
-            self.drop_writer()
-        with self.reading:
-            self.drop_reader()
-        with self._keeping:
-            self._drop_keeper()
+    def close(self, patience: float) -> None:
+        """Close all. What is in use for longer than this many seconds is left to the end of the process."""
+        deadline = time.monotonic() + patience
+        self.writing.use(object(), patience, self.drop_writer)
+        for lock, drop in ((self.reading, self.drop_reader), (self._keeping, self._drop_keeper)):
+            while not _with(lock, drop) and time.monotonic() < deadline:
+                time.sleep(_PAUSE)
         self._identity = None
 
     def _drop_keeper(self) -> None:
-        _close(self._keeper)
-        self._keeper = None
+        connection, self._keeper = self._keeper, None
+        _close(connection)
 
     # -- forks ------------------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Before a fork: close everything, and let nobody open anything."""
-        for lock in (self.writing, self.reading, self._keeping):
+        writes = self.writing.wait(self, _FORK_PATIENCE)
+        for lock in (self.reading, self._keeping):
             if lock.acquire(timeout=_FORK_PATIENCE):
                 self._paused.append(lock)
-        if len(self._paused) == 3:
+        if writes and len(self._paused) == 2:
             self.drop_writer()
             self.drop_reader()
             self._drop_keeper()
 
     def resume(self) -> None:
         """After it, in the parent."""
+        self.writing.free(self)
         while self._paused:
             self._paused.pop().release()
 
@@ -163,8 +168,8 @@ class Links:
         """After it, in the child."""
         self._process = os.getpid()
         self._paused.clear()
-        self.writing, self.reading, self._keeping = threading.Lock(), threading.Lock(), threading.Lock()
-        self._tidying = False
+        self.writing, self.reading, self._keeping = Hold(), threading.Lock(), threading.Lock()
+        self._tidier = None
         open_ones = [link for link in (self._writer, self._reader, self._keeper) if link is not None]
         if open_ones:
             _stranded.extend(open_ones)
@@ -177,10 +182,15 @@ class Links:
     def committed(self) -> None:
         """Count a commit, and now and then shorten the write-ahead log; in a thread, for that waits for the disk."""
         self._commits += 1
-        if self._commits >= _TIDY_EVERY and not self._tidying:
+        if self._commits >= _TIDY_EVERY and not self.is_tidying:
             self._commits = 0
-            self._tidying = True
-            threading.Thread(target=self._tidy, name="budgetguard-sqlite-tidy", daemon=True).start()
+            self._tidier = threading.Thread(target=self._tidy, name="budgetguard-sqlite-tidy", daemon=True)
+            self._tidier.start()
+
+    @property
+    def is_tidying(self) -> bool:
+        """Whether the log is being shortened just now."""
+        return self._tidier is not None and self._tidier.is_alive()
 
     def _tidy(self) -> None:
         # Where this fails, a commit does it in the end.
@@ -188,7 +198,6 @@ class Links:
             if self._keeper is None:
                 self._keeper = self._file.open()
             self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._tidying = False
 
 
 _all: weakref.WeakSet[Links] = weakref.WeakSet()
@@ -217,6 +226,15 @@ def _tell(method: weakref.WeakMethod[Callable[[], None]]) -> None:
     call = method()
     if call is not None:
         call()
+
+
+def _with(lock: threading.Lock, drop: Callable[[], None]) -> bool:
+    """Do it while nobody else has the lock; ``False`` if somebody does. An interrupt leaves nothing locked."""
+    if lock.locked():
+        return False
+    with lock:
+        drop()
+    return True
 
 
 def _close(connection: sqlite3.Connection | None) -> None:

@@ -15,22 +15,21 @@ wins everything. Ours tries again soon, at random moments, and the sooner the lo
 
 from __future__ import annotations
 
-import collections
 import queue
 import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Transaction
-from budgetguard.stores._sqlite_books import Request
+from budgetguard.stores._sqlite_line import AsyncBell, Bell, Hold, Line, Ticket
 
-__all__ = ["Ticket", "Turns"]
+__all__ = ["Turns"]
 
 _SHORTEST = 50e-6
 _LONGEST = 2e-3
@@ -42,85 +41,26 @@ _IDLE = 10.0
 """Seconds after which the thread that commits goes away."""
 _TRUST = 0.05
 """Seconds for which one task relies on another to go first; their loops may be different ones."""
+_TRUST_CALL = 0.25
+"""Seconds for which one who waits relies on being called; who was to call may have been interrupted."""
 _ROUNDS = 3
 """How often a task lets the other tasks have a go and tries again: who holds the file is mostly done by then. After
 that a thread tries for it, since a loop sleeps no shorter than a millisecond and would lose to those who can."""
 
 
-class _Bell:
-    """Wakes a thread."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def ring(self) -> None:
-        try:
-            self._lock.release()
-        except RuntimeError:
-            return  # rung already
-
-    def wait(self, seconds: float) -> None:
-        self._lock.acquire(timeout=max(_LONGEST, seconds))
-
-
-class _AsyncBell:
-    """Wakes a task, from whatever thread."""
-
-    __slots__ = ("_event", "_thread", "_token")
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._thread = threading.get_ident()
-        self._token = anyio.lowlevel.current_token()
-
-    def ring(self) -> None:
-        event = self._event
-        if threading.get_ident() == self._thread:
-            event.set()
-            return
-        loop: Any = self._token.native_token
-        post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-        try:
-            post(event.set)
-        except RuntimeError:
-            return  # the loop is gone, and whoever waited with it
-
-    async def wait(self, seconds: float) -> None:
-        with anyio.move_on_after(max(_LONGEST, seconds)):
-            await self._event.wait()
-        self._event = anyio.Event()
-
-
-class Ticket(Request):
-    """A request in line.
+class _Turn:
+    """One attempt of a task to lead.
 
     Attributes:
-        deadline: Until when it waits, in seconds of ``time.monotonic()``.
-        is_task: Whether a task waits for it, and not a thread.
-        is_gone: Whether it has left the line, undone.
-        bell: What wakes whoever waits for it; hung only where there is a wait.
+        job: What a thread shall go on with, once the task has left it to one: to commit this, or to serve that ticket.
+        is_taken: Whether a thread has begun to.
     """
 
-    __slots__ = ("bell", "deadline", "is_gone", "is_task")
+    __slots__ = ("is_taken", "job")
 
-    def __init__(self, account: str, transaction: Transaction, patience: float, *, is_task: bool) -> None:
-        super().__init__(account, transaction)
-        self.deadline = time.monotonic() + patience
-        self.is_task = is_task
-        self.is_gone = False
-        self.bell: _Bell | _AsyncBell | None = None
-
-    def left(self) -> float:
-        """Count the seconds it may still wait."""
-        return self.deadline - time.monotonic()
-
-    def ring(self) -> None:
-        """Wake whoever waits for it. Who hung no bell yet is awake, and looks again before going to sleep."""
-        if self.bell is not None:
-            self.bell.ring()
+    def __init__(self) -> None:
+        self.job: Begun | Ticket | None = None
+        self.is_taken = False
 
 
 class Begun(Protocol):
@@ -139,8 +79,9 @@ class Turns:
     """The line of one process. Safe to share between threads and event loops.
 
     Args:
-        begin: Takes what waits off the line and does it, but for the commit. ``None``, with the line left alone, where
-            others hold the file.
+        begin: Does what waits in line, but for the commit. ``None``, with the line left alone, where others hold the
+            file.
+        recover: Ends what *begin* began, where an interrupt left it.
         busy: Builds the error for who waited too long.
         patience: Seconds that is.
         is_quick: Whether a commit is quick enough to be made on an event loop.
@@ -148,20 +89,23 @@ class Turns:
 
     def __init__(
         self,
-        begin: Callable[[collections.deque[Ticket]], Begun | None],
+        begin: Callable[[Line], Begun | None],
+        recover: Callable[[], None],
         busy: Callable[[], StoreError],
         patience: float,
         *,
         is_quick: bool,
     ) -> None:
         self._begin = begin
+        self._recover = recover
         self._busy = busy
         self._patience = patience
         self._is_quick = is_quick
-        self._waiting: collections.deque[Ticket] = collections.deque()
-        self._lead = threading.Lock()
-        self._jobs: queue.SimpleQueue[Begun | Ticket] = queue.SimpleQueue()
-        self._working = False
+        self._line = Line()
+        self._lead = Hold()
+        self._turns: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
+        self._taking = threading.RLock()
+        self._worker: threading.Thread | None = None
         self._first: Ticket | None = None
         """The task that goes first, if any."""
 
@@ -174,32 +118,36 @@ class Turns:
             StoreError: If others held the file for too long, or it failed. Then nothing was changed.
         """
         ticket = Ticket(account, transaction, self._patience, is_task=False)
-        bell: _Bell | None = None
-        self._waiting.append(ticket)
         try:
-            while not ticket.done:
-                if self._lead.acquire(blocking=False):
-                    try:
-                        self._serve(ticket)
-                    finally:
-                        self._leave()
-                elif bell is None:
-                    # Hung before a second look: the leader may have left before it could see the bell.
-                    ticket.bell = bell = _Bell()
-                else:
-                    bell.wait(ticket.left())
-                    self._check(ticket)
+            try:
+                self._line.join(ticket)
+                self._take(ticket)
+            finally:
+                self._leave(ticket)
         except BaseException:
+            self._leave(ticket)  # an interrupt may have come before the first
             # What somebody is committing at this moment must be known before the caller does anything else.
             while not self._is_over(ticket):
                 time.sleep(_LONGEST)
             raise
         return ticket
 
+    def _take(self, ticket: Ticket) -> None:
+        bell: Bell | None = None
+        while not ticket.done:
+            if self._lead.take(ticket):
+                self._serve(ticket)
+            elif bell is None:
+                # Hung before a second look: the leader may have left before it could see the bell.
+                ticket.bell = bell = Bell()
+            else:
+                bell.wait(min(ticket.left(), _TRUST_CALL))
+                self._check(ticket)
+
     def _serve(self, ticket: Ticket) -> None:
         tries = 0
-        while not (ticket.done or ticket.is_gone):
-            begun = self._begin(self._waiting)
+        while ticket.is_open:
+            begun = self._begin(self._line)
             if begun is not None:
                 _finish(begun)
                 tries = 0
@@ -216,81 +164,101 @@ class Turns:
         Raises:
             StoreError: As above.
         """
-        ticket = Ticket(account, transaction, self._patience, is_task=True)
-        self._waiting.append(ticket)
+        task = _Task(account, transaction, self._patience)
         try:
-            if self._first is not None:
-                await self._let_go_first(ticket)
-            if not ticket.done:
-                self._first = ticket
-                await self._go(ticket)
+            try:
+                self._line.join(task)
+                if self._first is not None:
+                    await self._let_go_first(task)
+                if not task.done:
+                    self._first = task
+                    await self._go(task)
+            finally:
+                self._leave_task(task)
         except BaseException:
+            self._leave_task(task)  # as above
             with anyio.CancelScope(shield=True):
-                while not self._is_over(ticket):  # noqa: ASYNC110 - milliseconds, and rare
+                while not self._is_over(task):  # noqa: ASYNC110 - milliseconds, and rare
                     await anyio.sleep(_LONGEST)
             raise
-        finally:
-            if self._first is ticket:
-                self._first = None
-            self._call()
-        return ticket
+        return task
 
-    async def _let_go_first(self, ticket: Ticket) -> None:
-        ticket.bell = bell = _AsyncBell()
-        if self._first is not None and not ticket.done:
-            await bell.wait(min(ticket.left(), _TRUST))
-            self._check(ticket)
+    async def _let_go_first(self, task: _Task) -> None:
+        task.bell = bell = AsyncBell()
+        if self._first is not None and not task.done:
+            await bell.wait(min(task.left(), _TRUST))
+            self._check(task)
 
-    async def _go(self, ticket: Ticket) -> None:
+    async def _go(self, task: _Task) -> None:
         tries = 0
-        while not ticket.done:
-            if self._lead.acquire(blocking=False):
-                job: Begun | Ticket | None = None
-                try:
-                    job = self._begin(self._waiting)
-                    if job is None and tries >= _ROUNDS:
-                        job = ticket
-                finally:
-                    if job is None:
-                        self._leave()
-                if job is None:
+        while not task.done:
+            turn = task.turn = _Turn()
+            if self._lead.take(turn):
+                begun = self._begin(self._line)
+                if begun is None and tries < _ROUNDS:
+                    self._leave(turn)
                     tries += 1
-                    self._check(ticket)
+                    self._check(task)
                     await anyio.lowlevel.checkpoint()
                     continue
-                if self._is_quick and not isinstance(job, Ticket):
-                    self._finish(job)
+                if begun is not None and self._is_quick:
+                    _finish(begun)
+                    self._leave(turn)
                     continue
-                if ticket.bell is None:
-                    ticket.bell = _AsyncBell()
-                self._leave_to_thread(job)
-            if isinstance(ticket.bell, _AsyncBell):
-                await ticket.bell.wait(ticket.left())
-                self._check(ticket)
+                if task.bell is None:
+                    task.bell = AsyncBell()
+                turn.job = begun or task
+                self._leave_to_thread(turn)
+            if isinstance(task.bell, AsyncBell):
+                await task.bell.wait(min(task.left(), _TRUST_CALL))
+                self._check(task)
             else:
-                ticket.bell = _AsyncBell()
+                task.bell = AsyncBell()
 
-    def _leave_to_thread(self, job: Begun | Ticket) -> None:
-        """Let a thread go on, and end the lead. It is told at once: nothing may depend on the loop coming back."""
-        self._jobs.put(job)
-        if not self._working:
-            self._working = True
-            threading.Thread(target=self._work, name="budgetguard-sqlite-commit", daemon=True).start()
+    def _leave_task(self, task: _Task) -> None:
+        """Leave what a task may still lead or stand before. May be called twice."""
+        if self._first is task:
+            self._first = None
+        turn = task.turn
+        if turn is not None and turn.job is not None and self._lead.is_with(turn):
+            self._leave_to_thread(turn)
+        else:
+            self._leave(turn)
+
+    def _leave_to_thread(self, turn: _Turn) -> None:
+        """Let a thread go on, and end the lead. It is told at once: nothing may depend on the loop coming back.
+
+        May be called twice. A second thread, if there is ever one, does no harm.
+        """
+        self._turns.put(turn)
+        worker = self._worker
+        if worker is None or not worker.is_alive():
+            self._worker = worker = threading.Thread(target=self._work, name="budgetguard-sqlite-commit", daemon=True)
+            worker.start()
 
     def _work(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=_IDLE)
+                turn = self._turns.get(timeout=_IDLE)
             except queue.Empty:
-                if self._lead.acquire(blocking=False):
-                    self._working = False
-                    self._leave()
+                turn = _Turn()
+                if self._lead.take(turn):
+                    if self._worker is threading.current_thread():
+                        self._worker = None
+                    self._leave(turn)
                     return
                 continue
-            if isinstance(job, Ticket):
-                self._stand_in(job)
-            else:
-                self._finish(job)
+            with self._taking:
+                job = None if turn.is_taken else turn.job
+                turn.is_taken = True
+            try:
+                if isinstance(job, Ticket):
+                    self._stand_in(job)
+                elif job is not None:
+                    _finish(job)
+            finally:
+                if job is not None:
+                    self._leave(turn)
 
     def _stand_in(self, ticket: Ticket) -> None:
         """Serve a task's request from a thread."""
@@ -301,27 +269,24 @@ class Turns:
                 ticket.error = error
                 ticket.done = True
                 ticket.ring()
-        finally:
-            self._leave()
-
-    def _finish(self, begun: Begun) -> None:
-        try:
-            _finish(begun)
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        self._lead.release()
-        self._call()
 
     # -- both -------------------------------------------------------------------------------------------------------
 
+    def _leave(self, leader: Ticket | _Turn | None) -> None:
+        """End the lead, if this one has it, and whatever it left begun; call others. May be called twice."""
+        if self._lead.is_with(leader):
+            self._recover()
+            self._lead.free(leader)
+        self._call()
+
     def _call(self) -> None:
         """Call those who may lead next: the first thread in line and, if one comes before it, the first task."""
-        if not self._waiting:
+        if not self._line:
             return
         called = False
-        for ticket in list(self._waiting):
+        for ticket in self._line.look():
+            if not ticket.is_open:
+                continue
             if not ticket.is_task:
                 ticket.ring()
                 return
@@ -343,13 +308,24 @@ class Turns:
         return ticket.done or ticket.is_gone or self._withdraw(ticket) or ticket.left() < -_LAST
 
     def _withdraw(self, ticket: Ticket) -> bool:
-        try:
-            self._waiting.remove(ticket)
-        except ValueError:
+        if not self._line.withdraw(ticket):
             return False
-        ticket.is_gone = True
         self._call()
         return True
+
+
+class _Task(Ticket):
+    """A task's request in line.
+
+    Attributes:
+        turn: Its last attempt to lead.
+    """
+
+    __slots__ = ("turn",)
+
+    def __init__(self, account: str, transaction: Transaction, patience: float) -> None:
+        super().__init__(account, transaction, patience, is_task=True)
+        self.turn: _Turn | None = None
 
 
 def _finish(begun: Begun) -> None:

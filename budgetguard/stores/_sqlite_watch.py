@@ -106,7 +106,7 @@ class Watchers:
     # -- the thread -------------------------------------------------------------------------------------------------
 
     def _start(self, looker: Looker) -> None:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(
                 target=_watch,
                 args=(weakref.ref(self), weakref.ref(looker), self._nudge),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import sqlite3
 import time
@@ -19,9 +18,10 @@ from budgetguard.stores._sqlite_batch import Batch, Writer
 from budgetguard.stores._sqlite_books import Books, Execute
 from budgetguard.stores._sqlite_clock import given, machine
 from budgetguard.stores._sqlite_file import File, is_busy
+from budgetguard.stores._sqlite_line import Line, Ticket
 from budgetguard.stores._sqlite_links import Links
 from budgetguard.stores._sqlite_place import default_path, path_of, path_of_url
-from budgetguard.stores._sqlite_turns import Ticket, Turns
+from budgetguard.stores._sqlite_turns import Turns
 from budgetguard.stores._sqlite_watch import Watchers
 
 __all__ = ["SQLiteStore", "default_path"]
@@ -29,6 +29,8 @@ __all__ = ["SQLiteStore", "default_path"]
 T = TypeVar("T")
 
 _RETRY = 0.001
+_CLOSING = 1.0
+"""Seconds to wait, at the end of the process, for whoever is using the file."""
 
 
 class SQLiteStore:
@@ -137,7 +139,7 @@ class SQLiteStore:
     def close(self) -> None:
         """Close the file and end every watch. What was stored stays stored; whoever goes on opens it again."""
         self._watchers.forget()
-        self._links.close()
+        self._links.close(max(_CLOSING, self._file.patience))
 
     async def atransact(self, account: str, transaction: Transaction) -> Transacted:
         """See `budgetguard.ports.AsyncStore.atransact`.
@@ -189,16 +191,19 @@ class SQLiteStore:
     # -- one attempt ------------------------------------------------------------------------------------------------
 
     def _line(self) -> Turns:
-        return Turns(self._begin, self._file.busy, self._file.patience, is_quick=not self._file.durable)
+        recover = self._writer.recover
+        return Turns(self._begin, recover, self._file.busy, self._file.patience, is_quick=not self._file.durable)
 
     def _open(self) -> None:
-        with self._links.writing:
-            self._links.writer()
+        self._links.writing.use(object(), self._file.patience, self._open_writer)
 
-    def _begin(self, waiting: collections.deque[Ticket]) -> Batch | None:
+    def _open_writer(self) -> None:
+        self._links.writer()
+
+    def _begin(self, line: Line) -> Batch | None:
         if self._forked:
             self._go_on()
-        return self._writer.begin(waiting)
+        return self._writer.begin(line)
 
     def _result(self, ticket: Ticket) -> Transacted:
         error = ticket.error
@@ -269,7 +274,7 @@ class SQLiteStore:
     def _in_child(self) -> None:
         self._watchers.forked()
         self._books.forget()
-        self._writer.alone = 0
+        self._writer.forked()
         self._turns = self._line()
         self._forked = True
 
@@ -280,4 +285,4 @@ class SQLiteStore:
 
 def _shut(links: Links, watchers: Watchers) -> None:
     watchers.forget()
-    links.close()
+    links.close(_CLOSING)

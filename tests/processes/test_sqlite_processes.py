@@ -128,12 +128,12 @@ def test_a_process_stopped_in_a_transaction_is_told_to_the_others_and_undone_whe
         path,
         """
         store.transact("a", Transaction())
-        with store._links.writing:
-            connection = store._links.writer()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE account SET counters = '{\\"a\\":99}'")
-            say("in the middle")
-            sys.stdin.read()
+        assert store._links.writing.take(store)
+        connection = store._links.writer()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE account SET counters = '{\\"a\\":99}'")
+        say("in the middle")
+        sys.stdin.read()
         """,
     )
     assert process.stdin is not None

@@ -168,10 +168,9 @@ def test_a_full_disk_is_told_and_nothing_is_half_applied(path: Path) -> None:
     store = SQLiteStore(path)
     store.transact("a", STEP)
     # As many pages as there are, and no more: what a full disk answers.
-    with store._links.writing:
-        connection = store._links.writer()
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+    connection = store._links.writer()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
     large = Transaction(add={"a": 1}, put={"large": Put(b"x" * 100_000, None)})
     with pytest.raises(StoreError, match=r"disk is full: make room.*Nothing was changed"):
         store.transact("a", large)

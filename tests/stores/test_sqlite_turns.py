@@ -59,7 +59,7 @@ def test_threads_that_wait_at_the_same_moment_travel_in_one_commit(store: SQLite
     before = version(store)
     with Holder(store) as holder, ThreadPoolExecutor(10) as pool:
         waiting = [pool.submit(store.transact, "a", ONE) for _ in range(10)]
-        while len(store._turns._waiting) < 10:
+        while len(store._turns._line) < 10:
             time.sleep(0.001)
         holder.let_go()
         results = [each.result() for each in waiting]
@@ -79,7 +79,7 @@ def test_tasks_that_wait_at_the_same_moment_travel_in_one_commit_and_the_loop_go
             async with anyio.create_task_group() as group:
                 for _ in range(10):
                     group.start_soon(store.atransact, "a", ONE)
-                while len(store._turns._waiting) < 10 or rounds < 20:
+                while len(store._turns._line) < 10 or rounds < 20:
                     rounds += 1
                     await anyio.sleep(0.001)
                 holder.let_go()
@@ -96,7 +96,7 @@ def test_one_callers_mistake_is_not_anothers(store: SQLiteStore) -> None:
             pool.submit(store.transact, "a", Transaction(add=wrong, put={"lost": Put(b"1")}) if number == 4 else ONE)
             for number in range(9)
         ]
-        while len(store._turns._waiting) < 9:
+        while len(store._turns._line) < 9:
             time.sleep(0.001)
         holder.let_go()
         errors = [each.exception() for each in waiting]
@@ -140,7 +140,7 @@ def test_threads_and_tasks_of_several_loops_share_one_line(store: SQLiteStore) -
         ]:
             each.result()
     assert store.load("a").counters["a"] == 100
-    assert not store._turns._waiting
+    assert not store._turns._line
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -227,7 +227,7 @@ def test_the_log_of_commits_is_copied_into_the_file_in_time(
     monkeypatch.setattr("budgetguard.stores._sqlite_links._TIDY_EVERY", 20)
     for number in range(200):
         store.transact("a", Transaction(put={f"r{number}": Put(b"x" * 1000)}))
-    while store._links._tidying:
+    while store._links.is_tidying:
         time.sleep(0.001)
     path = store._file.path
     assert path.stat().st_size > 100_000

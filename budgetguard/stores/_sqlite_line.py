@@ -1,0 +1,234 @@
+"""Those who wait in one process, and a lock that survives an interrupt.
+
+A thread may be interrupted between any two steps (Ctrl-C raises ``KeyboardInterrupt`` wherever the main thread is), so
+no step may leave behind what only the next one would have noted. Hence who holds a lock is recorded by taking it, those
+who wait stay in line until they are told, and whatever tidies up may do so twice.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from budgetguard.ports import Transaction
+from budgetguard.stores._sqlite_books import Request
+
+__all__ = ["AsyncBell", "Bell", "Hold", "Line", "Ticket"]
+
+_SHORTEST_WAIT = 2e-3
+_PAUSE = 0.5e-3
+_WISH = 0.05
+"""Seconds for which a wish for a lock stands, unless it is repeated; whoever had it may have been interrupted."""
+
+
+class Hold:
+    """A lock that knows its holder: to take it and to record that is one step, which no interrupt can part.
+
+    To free it is harmless to whoever does not hold it, and may be repeated.
+    """
+
+    __slots__ = ("_holder", "_wanted")
+
+    def __init__(self) -> None:
+        self._holder: dict[None, object] = {}
+        self._wanted = 0.0
+        """Until when those who do not wait for it let those have it who do."""
+
+    def take(self, holder: object) -> bool:
+        """Take it, unless somebody else has it or waits for it."""
+        if self._wanted and time.monotonic() < self._wanted:
+            return False
+        return self._holder.setdefault(None, holder) is holder
+
+    def wait(self, holder: object, seconds: float) -> bool:
+        """Take it, within a time."""
+        deadline = time.monotonic() + seconds
+        while self._holder.setdefault(None, holder) is not holder:
+            now = time.monotonic()
+            if now > deadline:
+                return False
+            self._wanted = now + _WISH
+            time.sleep(_PAUSE)
+        self._wanted = 0.0
+        return True
+
+    def is_with(self, holder: object) -> bool:
+        """Whether this one has it."""
+        return holder is not None and self._holder.get(None) is holder
+
+    def free(self, holder: object) -> None:
+        """Let others have it."""
+        if self.is_with(holder):
+            self._holder.pop(None, None)
+
+    def use(self, holder: object, seconds: float, then: Callable[[], None]) -> bool:
+        """Do something while holding it; ``False`` if others had it all the time."""
+        try:
+            try:
+                if not self.wait(holder, seconds):
+                    return False
+                then()
+                return True
+            finally:
+                self.free(holder)
+        finally:
+            self.free(holder)  # an interrupt may have come before the first
+
+
+class Bell:
+    """Wakes a thread."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wake it, or let its next wait end at once."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            return  # rung already
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the bell, within a time."""
+        self._lock.acquire(timeout=max(_SHORTEST_WAIT, seconds))
+
+
+class AsyncBell:
+    """Wakes a task, from whatever thread."""
+
+    __slots__ = ("_event", "_thread", "_token")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._thread = threading.get_ident()
+        self._token = anyio.lowlevel.current_token()
+
+    def ring(self) -> None:
+        """Wake it, or let its next wait end at once."""
+        event = self._event
+        if threading.get_ident() == self._thread:
+            event.set()
+            return
+        loop: Any = self._token.native_token
+        post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        try:
+            post(event.set)
+        except RuntimeError:
+            return  # the loop is gone, and whoever waited with it
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for the bell, within a time."""
+        with anyio.move_on_after(max(_SHORTEST_WAIT, seconds)):
+            await self._event.wait()
+        self._event = anyio.Event()
+
+
+class Ticket(Request):
+    """A request in line.
+
+    Attributes:
+        deadline: Until when it waits, in seconds of ``time.monotonic()``.
+        is_task: Whether a task waits for it, and not a thread.
+        is_claimed: Whether a leader is at it just now, or was when it was done.
+        is_gone: Whether it has left the line, undone.
+        bell: What wakes whoever waits for it; hung only where there is a wait.
+    """
+
+    __slots__ = ("bell", "deadline", "is_claimed", "is_gone", "is_task")
+
+    def __init__(self, account: str, transaction: Transaction, patience: float, *, is_task: bool) -> None:
+        super().__init__(account, transaction)
+        self.deadline = time.monotonic() + patience
+        self.is_task = is_task
+        self.is_claimed = False
+        self.is_gone = False
+        self.bell: Bell | AsyncBell | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still waits to be done."""
+        return not (self.done or self.is_gone)
+
+    def left(self) -> float:
+        """Count the seconds it may still wait."""
+        return self.deadline - time.monotonic()
+
+    def ring(self) -> None:
+        """Wake whoever waits for it. Who hung no bell yet is awake, and looks again before going to sleep."""
+        if self.bell is not None:
+            self.bell.ring()
+
+
+class Line:
+    """Those who wait, in the order in which they came. Safe to share between threads.
+
+    They stay in it while somebody is at what they ask for, so that an interrupt loses none.
+    """
+
+    def __init__(self) -> None:
+        self._tickets: collections.deque[Ticket] = collections.deque()
+        # Whatever runs in between, a signal handler or a finalizer, may come here again.
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def join(self, ticket: Ticket) -> None:
+        """Come last."""
+        self._tickets.append(ticket)
+
+    def look(self) -> list[Ticket]:
+        """Say who waits."""
+        return list(self._tickets)
+
+    def claim(self, mine: list[Ticket], most: int) -> None:
+        """Note those who came first as one's own; they cannot withdraw until they are given back. For the leader."""
+        with self._lock:
+            self._purge()
+            for ticket in list(itertools.islice(self._tickets, most)):
+                if ticket.is_open:
+                    mine.append(ticket)
+                    ticket.is_claimed = True
+                    ticket.error = None
+
+    def give_back(self, mine: list[Ticket]) -> None:
+        """Let them wait on, where they were."""
+        with self._lock:
+            for ticket in mine:
+                if not ticket.done:
+                    ticket.is_claimed = False
+            mine.clear()
+
+    def tell(self, mine: list[Ticket]) -> None:
+        """Say that what they ask for is done."""
+        with self._lock:
+            for ticket in mine:
+                ticket.done = True
+                ticket.ring()
+            self._purge()
+            mine.clear()
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Leave, unless somebody is at it or it is done."""
+        with self._lock:
+            if ticket.is_claimed or ticket.done:
+                return False
+            ticket.is_gone = True
+            with contextlib.suppress(ValueError):
+                self._tickets.remove(ticket)
+        return True
+
+    def _purge(self) -> None:
+        while self._tickets and not self._tickets[0].is_open:
+            self._tickets.popleft()

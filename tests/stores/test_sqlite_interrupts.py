@@ -1,0 +1,169 @@
+"""Ctrl-C at every step of the store: what was interrupted is undone or done, and the store goes on at once."""
+
+from __future__ import annotations
+
+import dis
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Self
+
+import anyio
+import pytest
+
+from budgetguard.ports import Put, Transaction
+from budgetguard.stores import _sqlite_turns
+from budgetguard.stores.sqlite import SQLiteStore
+
+SHIFT = Transaction(add={"a": 1, "b": -1}, put={"r": Put(b"1", 60.0)}, wake=True)
+BACK = Transaction(add={"a": -1, "b": 1}, drop={"r": b"1"}, wake=True)
+
+
+@cache
+def steps(code: CodeType) -> frozenset[int]:
+    """Where the interpreter looks for signals: after a call, at the start of a function and at the end of a loop.
+
+    An interrupt after a call has the handlers of that call. Where what comes next has others, it cannot come there.
+    """
+    found: set[int] = set()
+    before = ""
+    for instruction in dis.get_instructions(code):
+        leaves = instruction.opname == "LOAD_CONST" and instruction.argval is None
+        if before.startswith(("CALL", "RESUME")) and not leaves:
+            found.add(instruction.offset)
+        if "JUMP_BACKWARD" in instruction.opname:
+            found.add(instruction.argval)
+        before = instruction.opname
+    return frozenset(found)
+
+
+class Interrupt:
+    """Raises ``KeyboardInterrupt`` at one step of the store's code in this thread; counts them all."""
+
+    def __init__(self, *at: int) -> None:
+        self._at = at
+        self.count = 0
+        self.came = 0
+
+    def __enter__(self) -> Self:
+        gc.disable()  # the end of an earlier store is not what is looked at
+        self._before = sys.gettrace()
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+        gc.enable()
+
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if (
+            "/stores/" not in frame.f_code.co_filename.replace("\\", "/")
+            or "budgetguard" not in frame.f_code.co_filename
+        ):
+            return None
+        if "/tests/" in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "opcode" and frame.f_lasti in steps(frame.f_code):
+            number, self.count = self.count, self.count + 1
+            if number in self._at:
+                self.came += 1
+                raise KeyboardInterrupt(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        return self._step
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def see_that_it_goes_on(store: SQLiteStore, other: ThreadPoolExecutor) -> None:
+    """From another thread and from this one, with the right numbers, and without a wait that ran out."""
+    # Each raises StoreError where anything is still held; a wait for the end of one would be cut off with an error.
+    before = other.submit(store.load, "a", ["r"]).result(3)
+    a = before.counters.get("a", 0)
+    assert (a, before.records) in [(0, {}), (1, {"r": b"1"})]
+    assert before.counters.get("b", 0) == -a
+    assert other.submit(store.transact, "a", BACK if a else SHIFT).result(3).applied
+    done = store.transact("a", SHIFT if a else BACK)
+    assert done.applied
+    assert (done.counters["a"], done.counters["b"]) == (a, -a)
+    loaded = store.load("a", ["r"])
+    assert loaded.counters == done.counters
+    assert loaded.records == before.records
+    assert len(store._turns._line) == 0
+    assert not store._links.reading.locked()
+
+
+def one(store: SQLiteStore) -> None:
+    store.transact("a", SHIFT)
+
+
+def look(store: SQLiteStore) -> None:
+    store.load("a", ["r"], due=True)
+    store.scan("a")
+
+
+def close(store: SQLiteStore) -> None:
+    store.transact("a", SHIFT)
+    store.close()
+
+
+def task(store: SQLiteStore) -> None:
+    anyio.run(store.atransact, "a", SHIFT)
+
+
+def tasks(store: SQLiteStore) -> None:
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for transaction in (SHIFT, BACK, SHIFT):
+                group.start_soon(store.atransact, "a", transaction)
+
+    anyio.run(main)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # interrupted before it could be
+@pytest.mark.parametrize("durable", [False, True], ids=["quick", "durable"])
+@pytest.mark.parametrize(
+    ("act", "is_open"),
+    [*((act, is_open) for act in (one, look, close, task) for is_open in (True, False)), (tasks, True)],
+)
+def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
+    act: Callable[[SQLiteStore], None],
+    is_open: bool,
+    durable: bool,
+    tmp_path: Path,
+    other: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nothing may have to wait for these: whoever would, fails.
+    monkeypatch.setattr(_sqlite_turns, "_TRUST_CALL", 60.0)
+    monkeypatch.setattr(_sqlite_turns, "_LAST", 60.0)
+    number = came = 0
+    while True:
+        store = SQLiteStore(tmp_path / f"{number}.db", durable=durable, busy_timeout=2.0)
+        if is_open:
+            store.transact("a", Transaction())
+            store.load("a")
+        interrupt = Interrupt(number)
+        try:
+            with interrupt:
+                act(store)
+        except (KeyboardInterrupt, BaseExceptionGroup):
+            pass
+        if not interrupt.came and number > interrupt.count + 5:
+            break
+        came += interrupt.came
+        see_that_it_goes_on(store, other)
+        store.close()
+        assert not store._links.can_write
+        number += 1
+    assert came > 20
