@@ -277,7 +277,7 @@ class AsyncLanes:
 
     async def _put_back(self, lane: _AsyncLane) -> None:
         self._pass(lane)
-        if self._closed:
+        if self._closed and lane in self._free:
             await lane.link.close()
 
     def _pass(self, lane: _AsyncLane) -> None:
@@ -306,7 +306,7 @@ class AsyncLanes:
             for _, future in batch:
                 if not future.done():
                     future.set_result(None)
-            self._pass(lane)
+            await self._put_back(lane)
 
     async def close(self) -> None:
         """Close the connections; those in use, when what is under way has ended."""

@@ -194,9 +194,10 @@ class RedisStore:
         await anext(lanes.end)
         return lanes
 
-    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _forget(self, loop: asyncio.AbstractEventLoop, lanes: AsyncLanes) -> None:
         with self._lock:
-            self._loops.pop(loop, None)
+            if self._loops.get(loop) is lanes:  # after a close, the loop may have others
+                del self._loops[loop]
 
     def _after_fork(self) -> None:
         # The parent's threads are not here, and its connections are not ours.
@@ -219,7 +220,7 @@ async def _end(
     finally:
         alive = store()
         if alive is not None:
-            alive._forget(loop)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - our own
+            alive._forget(loop, lanes)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - our own
         await lanes.close()
 
 

@@ -197,6 +197,36 @@ def test_a_thread_that_is_interrupted_leaves_the_lane_to_the_others(
     assert store.load("a").counters == {"x": 5}
 
 
+def test_closing_under_use_leaves_no_connection_open(store: RedisStore) -> None:
+    made: list[Any] = []
+    make = store._rules.server.async_connection
+
+    def remember() -> Any:
+        made.append(make())
+        return made[-1]
+
+    store._rules.server.async_connection = remember  # type: ignore[method-assign]
+
+    async def run() -> None:
+        tasks: set[asyncio.Task[Any]] = set()
+        for turn in range(40):
+            tasks |= {asyncio.create_task(store.atransact("a", ADD)) for _ in range(6)}
+            for _ in range(turn % 5):
+                await asyncio.sleep(0)
+            if turn % 2:
+                store.close()
+            else:
+                await store.aclose()
+            gc.collect()  # what was closed is forgotten, and may not take along what came after it
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (await store.atransact("a", ADD)).applied
+        assert sum(connection.is_connected for connection in made) == 1
+
+    asyncio.run(run())
+    assert len(made) > 10
+    assert not any(connection.is_connected for connection in made)
+
+
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
