@@ -35,7 +35,7 @@ def steps(code: CodeType) -> frozenset[int]:
         leaves = instruction.opname == "LOAD_CONST" and instruction.argval is None
         if before.startswith(("CALL", "RESUME")) and not leaves:
             found.add(instruction.offset)
-        if "JUMP_BACKWARD" in instruction.opname:
+        if "JUMP_BACKWARD" in instruction.opname and isinstance(instruction.argval, int):
             found.add(instruction.argval)
         before = instruction.opname
     return frozenset(found)
