@@ -132,6 +132,20 @@ async def awith_a_call_inside(stage: PermitStage) -> None:
         await stage.inside.post(SUBMIT, json=BODY)
 
 
+def through_a_pool(stage: PermitStage) -> None:
+    with stage.guard.pool(credits=PRICE) as pool:
+        list(pool.map(str, range(2)))
+
+
+async def athrough_a_pool(stage: PermitStage) -> None:
+    async def one(number: int) -> str:
+        return str(number)
+
+    async with stage.guard.pool(credits=PRICE) as pool:
+        async for _ in pool.map(one, range(2)):
+            pass
+
+
 def with_a_rejected_call_inside(stage: PermitStage) -> None:
     stage.fake.fail_next("FieldLacking")
     with_a_call_inside(stage)
@@ -277,6 +291,7 @@ SCENES: dict[str, Scene] = {
     "a dearer call inside": (with_a_dearer_call_inside, awith_a_dearer_call_inside),
     "two calls inside": (with_two_calls_inside, awith_two_calls_inside),
     "a call that never fits": (with_a_call_that_never_fits, awith_a_call_that_never_fits),
+    "a pool": (through_a_pool, athrough_a_pool),
     "jobs in a job": (jobs_in_a_job, ajobs_in_a_job),
     "a generator closed early": (a_generator_closed_early, a_generator_closed_early_async),
     "calls side by side": (calls_side_by_side, acalls_side_by_side),
