@@ -10,6 +10,7 @@ from budgetguard import _http
 from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
+from budgetguard._core.search import insufficient
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
@@ -162,18 +163,7 @@ class Desk:
     ) -> InsufficientCredits:
         """Make the provider's own refusal ours."""
         view = account.view if hold.refused_on is None else hold.refused_on
-        age = view.age
-        refused = InsufficientCredits(
-            account=account.name,
-            needed=hold.quote.credits,
-            available=max(0, view[c.CREDITS] - self.engine.policy.credits_headroom),
-            held=max(0, view.held),
-            balance=view[c.BALANCE],
-            headroom=self.engine.policy.credits_headroom,
-            read_at=None if age is None else view[c.READ_AT] / c.MICROS,
-            age=None if age is None else age / c.MICROS,
-            by_provider=True,
-        )
+        refused = insufficient(account, hold.quote.credits, view, view[c.CREDITS], by_provider=True)
         refused.response = httpx.Response(response.status_code, headers=response.headers, content=raw or b"")
         return refused
 

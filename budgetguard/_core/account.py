@@ -24,7 +24,7 @@ from budgetguard.model import Quote, TaskSeen
 from budgetguard.policy import Policy
 from budgetguard.ports import Transacted, Transaction
 
-__all__ = ["Account", "Hold"]
+__all__ = ["Account", "Hold", "overtaken"]
 
 
 class Hold:
@@ -117,6 +117,11 @@ class Hold:
 
     def __repr__(self) -> str:
         return f"Hold({self.id}, {self.quote.credits} credits, {self.quote.slots} slots)"
+
+
+def overtaken(transaction: Transaction, done: Transacted) -> bool:
+    """Tell whether a transaction that was not applied was worked out on counters that have moved since."""
+    return any(done.counters.get(name, 0) != value for name, value in transaction.expect.items())
 
 
 class Account:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from budgetguard._core.account import Account
+from budgetguard._core.account import Account, overtaken
 from budgetguard._core.counters import MICROS, View
 from budgetguard._core.records import Record, clean, task_key
 from budgetguard._core.steps import Flow, Tell
@@ -36,7 +36,7 @@ def finish(account: Account, task: TaskSeen, *, by_token: bool = False) -> Flow[
         if done.applied:
             break
         moved = View(done.counters, done.now)
-        if all(view[name] == moved[name] for name in transaction.expect):
+        if not overtaken(transaction, done):
             changed = yield from found_again(account, record)
             if changed is None:
                 return False

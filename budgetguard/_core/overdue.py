@@ -12,7 +12,7 @@ import enum
 from collections.abc import Iterable, Sequence
 
 from budgetguard._core import counters as c
-from budgetguard._core.account import Account
+from budgetguard._core.account import Account, overtaken
 from budgetguard._core.counters import MICROS, View
 from budgetguard._core.endings import finish
 from budgetguard._core.records import Record, Stage
@@ -131,20 +131,15 @@ def _keep(account: Account, before: Record, after: Record, lease: float) -> Flow
 
 def _expire(account: Account, record: Record, view: View) -> Flow[Fate]:
     while True:
-        done = yield from account.transact(account.books.expire(view, record))
+        transaction = account.books.expire(view, record)
+        done = yield from account.transact(transaction)
         if done.applied:
             account.live.pop(record.id, None)
             yield from _tell_expired(account, record, done.now)
             return Fate.EXPIRED
-        moved = View(done.counters, done.now)
-        if _same_generation(view, moved):
+        if not overtaken(transaction, done):
             return Fate.GONE
-        view = moved
-
-
-def _same_generation(before: View, after: View) -> bool:
-    names = (c.GENERATION, c.MARK, c.CREDITS_GENERATION, c.CREDITS_BASE)
-    return all(before[name] == after[name] for name in names)
+        view = View(done.counters, done.now)
 
 
 def _tell_expired(account: Account, record: Record, now: int) -> Flow[None]:

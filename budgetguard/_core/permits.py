@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from budgetguard._core import counters as c
-from budgetguard._core.account import Account, Hold
+from budgetguard._core.account import Account, Hold, overtaken
 from budgetguard._core.counters import MICROS
 from budgetguard._core.endings import finish
 from budgetguard._core.records import Record, Stage, call_key, place_key, task_key
@@ -79,7 +79,7 @@ def _book(account: Account, record: Record, task: TaskSeen) -> Flow[None]:
         done = yield from account.transact(transaction)
         if done.applied:
             break
-        if all(done.counters.get(name, 0) == value for name, value in transaction.expect.items()):
+        if not overtaken(transaction, done):
             return
     if account.listening:
         now, reported = done.now / MICROS, task.charge is not None

@@ -11,7 +11,7 @@ from budgetguard._core.refreshing import Look, look_again, remaining
 from budgetguard._core.steps import Flow
 from budgetguard.errors import CreditsUnavailable, InsufficientCredits, InsufficientSlots, QueueTimeout
 
-__all__ = ["Search", "can_ever_fit", "freshen", "recheck_credits", "refuse_credits", "too_late"]
+__all__ = ["Search", "can_ever_fit", "freshen", "insufficient", "recheck_credits", "refuse_credits", "too_late"]
 
 
 class Search:
@@ -112,8 +112,15 @@ def _look(account: Account, hold: Hold, search: Search, since: int) -> Flow[None
 
 
 def refuse_credits(account: Account, needed: int, view: View, free: int) -> NoReturn:
+    raise insufficient(account, needed, view, free)
+
+
+def insufficient(
+    account: Account, needed: int, view: View, free: int, *, by_provider: bool = False
+) -> InsufficientCredits:
+    """Put the numbers of a look into a refusal."""
     age = view.age
-    raise InsufficientCredits(
+    return InsufficientCredits(
         account=account.name,
         needed=needed,
         available=max(0, free - account.books.credits_headroom),
@@ -122,6 +129,7 @@ def refuse_credits(account: Account, needed: int, view: View, free: int) -> NoRe
         headroom=account.books.credits_headroom,
         read_at=None if age is None else view[c.READ_AT] / MICROS,
         age=None if age is None else age / MICROS,
+        by_provider=by_provider,
     )
 
 

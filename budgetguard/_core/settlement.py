@@ -7,7 +7,7 @@ that try only one succeeds, and the other finds nothing to do.
 from __future__ import annotations
 
 from budgetguard._core import counters as c
-from budgetguard._core.account import Account, Hold
+from budgetguard._core.account import Account, Hold, overtaken
 from budgetguard._core.admission import leave
 from budgetguard._core.counters import MICROS, micros
 from budgetguard._core.endings import compare, finish, standing
@@ -139,7 +139,7 @@ def _accept(account: Account, hold: Hold, record: Record, verdict: Verdict) -> F
         done = yield from account.transact(transaction)
         if done.applied:
             break
-        if any(done.counters.get(name, 0) != value for name, value in transaction.expect.items()):
+        if overtaken(transaction, done):
             continue
         # No generation moved: the record was drawn on, or booked before, or its lease ended and it is gone, or the task
         # is known already.
