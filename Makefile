@@ -13,6 +13,11 @@ DEV := $(VENV)/.ready-to-develop
 RUNNABLE := $(if $(wildcard $(DEV)),$(DEV),$(RUN))
 RECIPE := pyproject.toml constraints.txt budgetguard/_version.py
 
+# Benchmarks run where the peers are installed too, which nothing else needs.
+BENCH_VENV := .venv-bench
+BENCH_PY := $(BENCH_VENV)/bin/python
+BENCH := $(BENCH_VENV)/.ready
+
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
@@ -37,8 +42,8 @@ check: $(DEV)  ## Lint, check the format and the types, and run the house guards
 	@echo "pyright" && $(BIN)/pyright
 	@echo "house guards" && $(PY) -m pytest -q tests/house
 
-bench: $(DEV)  ## Measure what the guard costs
-	@$(PY) -m benchmarks $(ARGS)
+bench: $(BENCH)  ## Measure what the guard costs, beside its peers (FAST=1: under two minutes; ONLY=memory,herd)
+	@$(BENCH_PY) -m benchmarks $(if $(filter-out 0,$(FAST)),--fast) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 search: $(DEV)  ## Search for an order of events that breaks a promise (SCHEDULES=how many, SEED=which to replay)
 	@$(PY) -m tests.search $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
@@ -52,7 +57,7 @@ wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where 
 	@$(PY) -m tests.house.wheel dist/*.whl
 
 clean:  ## Remove .venv and everything that was built
-	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) $(BENCH_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	@find budgetguard tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(RUN): $(RECIPE) | $(PY)
@@ -65,16 +70,22 @@ $(DEV): $(RECIPE) | $(PY)
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(BENCH): $(RECIPE) benchmarks/peers.txt | $(BENCH_PY)
+	@echo "Installing budgetguard and what it is measured beside into $(BENCH_VENV) (once, a few minutes) ..."
+	@$(BENCH_PY) -m pip --disable-pip-version-check --no-input -qq install \
+		-c constraints.txt -r benchmarks/peers.txt -e '.[bench,redis,testing,trio]'
+	@touch $@
+
 # PYTHON=... names an interpreter; otherwise the first of these that is new enough is taken.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python
 
-$(PY):
+$(PY) $(BENCH_PY):
 	@for python in $(PYTHON); do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-			echo "Creating $(VENV) with $$($$python --version) ..."; \
-			$$python -m venv --clear $(VENV) && exit 0; \
+			echo "Creating $(@:/bin/python=) with $$($$python --version) ..."; \
+			$$python -m venv --clear $(@:/bin/python=) && exit 0; \
 			echo "$$python cannot create virtual environments; on Debian and Ubuntu, install python3-venv." >&2; \
-			rm -rf $(VENV); exit 1; \
+			rm -rf $(@:/bin/python=); exit 1; \
 		fi; \
 	done; \
 	echo "budgetguard needs Python 3.11 or newer, and none of these is: $(PYTHON)." >&2; \

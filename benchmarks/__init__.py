@@ -1,1 +1,1 @@
-"""What the guard costs, beside something measured in the same run."""
+"""What the guard costs, beside the floor set by the machine and beside the peers: ``python -m benchmarks``."""
