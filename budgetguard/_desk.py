@@ -125,8 +125,7 @@ class Desk:
 
     def account(self, request: httpx.Request) -> Account | None:
         """Find the account of the request's own key; ``None`` where it has none."""
-        key = self.engine.provider.key_of(request.headers)
-        return None if key is None else self.engine.account(key)
+        return self.engine.account_in(request.headers)
 
     def price(self, account: Account, route: Route, options: CallOptions, body: Any) -> Quote | None:
         """Price a call; ``None`` if the policy lets unpriced calls pass."""

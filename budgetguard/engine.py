@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
-import hashlib
+import hmac
 import json
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,9 +20,11 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
 from budgetguard._core.records import PORTABLE
+from budgetguard._fingerprints import Fingerprints
+from budgetguard._hidden import hide
 from budgetguard._names import new_name
 from budgetguard._tokens import Token
-from budgetguard.errors import PermitError, ReadingError, SettingError
+from budgetguard.errors import PermitError, ReadingError
 from budgetguard.events import Event, Observer
 from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, RouteKind, State, TaskSeen, Verdict
 from budgetguard.policy import Policy
@@ -43,16 +46,16 @@ class Engine:
         store: Store,
         policy: Policy,
         observers: Sequence[Observer],
-        accounts: Mapping[str, Iterable[str]],
-        fingerprint_key: bytes,
+        fingerprints: Fingerprints,
+        names: Mapping[str, str],
     ) -> None:
         self.provider = provider
         self.store = store
         self.policy = policy
         self.observers = tuple(observers)
         self.origins = frozenset(provider.origins)
-        self._fingerprint_key = fingerprint_key
-        self._names = _named(provider.name, accounts, self._fingerprint)
+        self._fingerprints = fingerprints
+        self._names = names
         self._lock = threading.Lock()
         self._alive: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
         self._recent: cachetools.LRUCache[str, Account] = cachetools.LRUCache(_ACCOUNTS_MAX)
@@ -63,7 +66,14 @@ class Engine:
 
     def account(self, key: str) -> Account:
         """Find the account a key belongs to."""
-        fingerprint = self._fingerprint(key)
+        return self._of(self._fingerprints.of(hide(key)))
+
+    def account_in(self, headers: Mapping[str, str]) -> Account | None:
+        """Find the account of the key that headers carry; ``None`` where they carry none."""
+        fingerprint = self._fingerprints.of(self.provider.key_of(headers))
+        return None if fingerprint is None else self._of(fingerprint)
+
+    def _of(self, fingerprint: str) -> Account:
         return self.named(self._names.get(fingerprint) or f"{self.provider.name}:{fingerprint}")
 
     def named(self, name: str) -> Account:
@@ -105,11 +115,6 @@ class Engine:
         weakref.finalize(account, self._forgotten.append, self.store.watch(name, _waker(weakref.ref(account))))
         return account
 
-    def _fingerprint(self, key: str) -> str:
-        return hashlib.blake2b(
-            key.encode(), digest_size=8, key=self._fingerprint_key, person=b"budgetguard"
-        ).hexdigest()
-
     def state(self, account: Account, view: View) -> State:
         """Say what is known of an account."""
         age, paused = view.age, view[c.PAUSE] - view.now
@@ -146,7 +151,7 @@ class Engine:
 
     def token(self, account: Account, name: str, task_id: str = "") -> str:
         """Make the token of a permit."""
-        return Token(self._seal(account.name), name, task_id).dumps()
+        return Token(name, task_id).sealed(partial(self._fingerprints.seal, account.name)).dumps()
 
     def token_of(self, text: str, accounts: Iterable[Account]) -> tuple[Account, Token]:
         """Read a token, and find which of these accounts, or of those named in the settings, it belongs to.
@@ -157,17 +162,13 @@ class Engine:
         token = Token.loads(text)
         names = [account.name for account in accounts]
         for name in dict.fromkeys([*names, *self._names.values()]):
-            if self._seal(name) == token.seal:
+            if hmac.compare_digest(self._fingerprints.seal(name, token.said), token.seal):
                 return self.named(name), token
         raise PermitError(
-            f"This token belongs to another account than {', '.join(names) or 'any this guard knows'}. End it where "
-            "that account is used: a guard of the same provider and fingerprint_key, with its key as api_key or key."
+            f"This token belongs to another account than {', '.join(names) or 'any this guard knows'}, or was changed. "
+            "End it where that account is used: a guard of the same provider and fingerprint_key, with its key as "
+            "api_key or key."
         )
-
-    def _seal(self, name: str) -> bytes:
-        return hashlib.blake2b(
-            name.encode(), digest_size=6, key=self._fingerprint_key, person=b"budgetguard seal"
-        ).digest()
 
     def route(self, method: str, origin: str, path: str, query: str) -> Route | None:
         """Say what a request is about; ``None`` where the guard has nothing to do with it."""
@@ -255,21 +256,6 @@ def decode(raw: bytes) -> Any:
 
 def _word(reason: str) -> str:
     return reason if len(reason) <= _WORD_MAX and reason.replace("_", "").replace(".", "").isalnum() else ""
-
-
-def _named(provider: str, accounts: Mapping[str, Iterable[str]], fingerprint: Callable[[str], str]) -> dict[str, str]:
-    right = "give a mapping of account names to lists of API keys, each key under one name"
-    if not isinstance(accounts, Mapping):
-        raise SettingError("accounts", type(accounts).__name__, right)
-    names: dict[str, str] = {}
-    for name, keys in accounts.items():
-        if not isinstance(name, str) or not name or isinstance(keys, str) or not isinstance(keys, Iterable):
-            raise SettingError("accounts", name, right)
-        for key in keys:
-            if not isinstance(key, str) or not key or fingerprint(key) in names:
-                raise SettingError(f"accounts[{name!r}]", "a list with something else, or a key named before", right)
-            names[fingerprint(key)] = f"{provider}:{name}"
-    return names
 
 
 def _waker(reference: weakref.ref[Account]) -> Callable[[], None]:

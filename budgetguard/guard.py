@@ -19,6 +19,8 @@ from budgetguard._core.settlement import finish
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
+from budgetguard._fingerprints import Fingerprints
+from budgetguard._hidden import Given, hide
 from budgetguard._reserving import AsyncReserving, Reserving
 from budgetguard._tokens import is_token
 from budgetguard.engine import Engine
@@ -37,7 +39,6 @@ from budgetguard.transport import AsyncGuardTransport, GuardTransport, OnRefusal
 
 __all__ = ["AsyncGuard", "Guard"]
 
-_FINGERPRINT_KEY = b"budgetguard account names"
 _KEY_MAX = hashlib.blake2b.MAX_KEY_SIZE
 
 
@@ -50,9 +51,7 @@ class _Base:
         store: Any,
         policy: Policy | None,
         observers: Sequence[Observer],
-        accounts: Mapping[str, Iterable[str]] | None,
-        fingerprint_key: bytes | None,
-        api_key: str | None,
+        given: Given,
         offers: str,
     ) -> None:
         # A wrong value may be a key or hold a password, so a message names only its type.
@@ -65,10 +64,12 @@ class _Base:
         self._made = store is None or isinstance(store, str)
         if not self._made and (isinstance(store, type) or not hasattr(store, offers)):
             raise SettingError("store", _kind(store), f"give a store with {offers}(), or its address")
-        if fingerprint_key is not None and (not isinstance(fingerprint_key, bytes) or len(fingerprint_key) > _KEY_MAX):
-            raise SettingError("fingerprint_key", _kind(fingerprint_key), f"give at most {_KEY_MAX} bytes")
-        if api_key is not None and (not isinstance(api_key, str) or not api_key):
-            raise SettingError("api_key", _kind(api_key), "give the provider's API key")
+        if given.fingerprint_key is not None and (
+            not isinstance(given.fingerprint_key, bytes) or len(given.fingerprint_key) > _KEY_MAX
+        ):
+            raise SettingError("fingerprint_key", _kind(given.fingerprint_key), f"give at most {_KEY_MAX} bytes")
+        if given.api_key is not None and (not isinstance(given.api_key, str) or not given.api_key):
+            raise SettingError("api_key", _kind(given.api_key), "give the provider's API key")
         self.policy = Policy() if policy is None else policy
         # Opened last, so that nothing stays open where something else is wrong.
         opened = MemoryStore() if store is None else open_store(store) if isinstance(store, str) else store
@@ -76,14 +77,9 @@ class _Base:
             opened = GraceStore(opened, self.policy.store_grace, serial=SERIAL, owned=self._made)
             self._made = True
         try:
-            self.engine = Engine(
-                provider,
-                opened,
-                self.policy,
-                observers,
-                {} if accounts is None else accounts,
-                _FINGERPRINT_KEY if fingerprint_key is None else fingerprint_key,
-            )
+            fingerprints = Fingerprints(provider.name, given.fingerprint_key)
+            names = fingerprints.named(given.accounts)
+            self.engine = Engine(provider, opened, self.policy, observers, fingerprints, names)
         except BaseException:
             if self._made:
                 opened.close()
@@ -92,8 +88,8 @@ class _Base:
             opened.tell = self.engine.tell
         self._opened = opened
         self._bearer: httpx.Request | None = None
-        if api_key is not None:
-            self._bearer = self._bear(api_key)
+        if given.api_key is not None:
+            self._bearer = self._bear(given.api_key)
 
     def _bear(self, key: str) -> httpx.Request:
         """Put a key where no traceback and no ``repr`` shows it."""
@@ -118,6 +114,7 @@ class _Base:
 
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
+        key = hide(key)
         return self.engine.account(key).name
 
     def _accounts(self, key: str | None) -> list[Account]:
@@ -146,7 +143,9 @@ class _Base:
         return accounts[0]
 
     def __repr__(self) -> str:
-        engine = self.engine
+        engine: Engine | None = getattr(self, "engine", None)
+        if engine is None:  # an error reporter looks at one that could not be made
+            return f"{type(self).__name__}()"
         return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
 
 
@@ -164,8 +163,8 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         observers: Called with each event.
         accounts: Names of accounts, each with the API keys that spend it. A key not named here is an account of its
             own.
-        fingerprint_key: At most 64 secret bytes that turn API keys into account names. Guards that share a store need
-            the same.
+        fingerprint_key: At most 64 secret bytes that go into the names of accounts and into tokens; make them with
+            ``secrets.token_bytes(32)``. Guards that share a store need the same, or all none.
         api_key: The key whose account permits, jobs and pools are held on, and with which the guard asks for the
             balance on their behalf; by default what stands in ``VIDU_API_KEY``, ``UDIO_API_KEY`` and so on. Calls
             through a transport use their own.
@@ -187,7 +186,9 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         api_key: str | None = None,
         inner: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, api_key, "transact")
+        given = Given(accounts, fingerprint_key, api_key)
+        del accounts, fingerprint_key, api_key  # a traceback may show what this frame names
+        super().__init__(provider, store, policy, observers, given, "transact")
         self._store: Store = self._opened
         self.driver = BlockingDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(self.driver, self.policy.lease)
@@ -232,6 +233,7 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
             PermitError: If a token cannot be read, or belongs to an account this guard does not know.
             SettingError: If the id, the state or the charge is none.
         """
+        key = hide(key)
         task = _told_of(task_id, state, charge)
         if is_token(task_id):
             return self._finished(task_id, task, self._told(key))
@@ -246,6 +248,7 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         Raises:
             SettingError: If it is not clear which account is meant.
         """
+        key = hide(key)
         account = self._one(key)
         return self.engine.state(account, self.driver.run(account, account.load()))
 
@@ -279,8 +282,8 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         observers: Called with each event, on the event loop.
         accounts: Names of accounts, each with the API keys that spend it. A key not named here is an account of its
             own.
-        fingerprint_key: At most 64 secret bytes that turn API keys into account names. Guards that share a store need
-            the same.
+        fingerprint_key: At most 64 secret bytes that go into the names of accounts and into tokens; make them with
+            ``secrets.token_bytes(32)``. Guards that share a store need the same, or all none.
         api_key: The key whose account permits, jobs and pools are held on, and with which the guard asks for the
             balance on their behalf; by default what stands in ``VIDU_API_KEY``, ``UDIO_API_KEY`` and so on. Calls
             through a transport use their own.
@@ -302,7 +305,9 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         api_key: str | None = None,
         inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(provider, store, policy, observers, accounts, fingerprint_key, api_key, "atransact")
+        given = Given(accounts, fingerprint_key, api_key)
+        del accounts, fingerprint_key, api_key  # a traceback may show what this frame names
+        super().__init__(provider, store, policy, observers, given, "atransact")
         self._store: AsyncStore = self._opened
         self.driver = ConcurrentDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(BlockingDriver(self._store, self.engine.tell), self.policy.lease)
@@ -332,6 +337,7 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         key: str | None = None,
     ) -> bool:
         """Tell the guard that a task or a permit has ended. See `Guard.finished`. Since 0.1."""
+        key = hide(key)
         task = _told_of(task_id, state, charge)
         if is_token(task_id):
             return await self._finished(task_id, task, self._told(key))
@@ -342,6 +348,7 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
 
     async def state(self, key: str | None = None) -> State:
         """Tell what is known of an account now, without asking the provider. See `Guard.state`. Since 0.1."""
+        key = hide(key)
         account = self._one(key)
         return self.engine.state(account, await self.driver.run(account, account.load()))
 

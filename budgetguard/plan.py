@@ -25,6 +25,7 @@ from budgetguard._core.steps import Flow
 from budgetguard._desk import AsyncInquiring, Inquiring
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
+from budgetguard._hidden import hide
 from budgetguard.engine import Engine
 from budgetguard.errors import CreditsUnavailable, SettingError, StoreError
 from budgetguard.model import PoolState, Quote, State
@@ -337,6 +338,7 @@ class Plans:
             CreditsUnavailable: If the balance cannot be read.
             StoreError: If the store fails.
         """
+        key = hide(key)
         account, bearer = self.asked(key)
         planner = Planner(self.engine, account, jobs, order=order, seconds=seconds)
         return planner.plan(self.driver, self.asking, bearer)
@@ -354,6 +356,7 @@ class AsyncPlans:
         key: str | None = None,
     ) -> Plan:
         """Say what would become of a batch if it were run now; nothing is held or sent. See `Guard.plan`. Since 0.1."""
+        key = hide(key)
         account, bearer = self.asked(key)
         planner = Planner(self.engine, account, jobs, order=order, seconds=seconds)
         return await planner.aplan(self.driver, self.asking, bearer)

@@ -17,6 +17,7 @@ import httpx
 from budgetguard._core.recovery import recover
 from budgetguard._desk import AsyncInquiring, Inquiring
 from budgetguard._following import Following, Pace, Work, asked_for, begun, see_guarded, submit_of
+from budgetguard._hidden import hide
 from budgetguard.model import Recovered
 from budgetguard.transport import AsyncGuardTransport, GuardTransport
 
@@ -257,8 +258,8 @@ class TaskRunning:
             SettingError: If there is no key.
             StoreError: If the store fails. What was done by then stands.
         """
+        key = hide(key)
         account, bearer = self.asked(key)
-        del key  # a traceback may show what this frame names
         return self.driver.run(account, recover(account), ask=lambda ids: self.asking.tasks(bearer, ids))
 
 
@@ -300,6 +301,6 @@ class AsyncTaskRunning:
 
     async def recover(self: AsyncInquiring, key: str | None = None) -> Recovered:
         """Pick up what earlier processes left in the store. See `Guard.recover`. Since 0.1."""
+        key = hide(key)
         account, bearer = self.asked(key)
-        del key  # a traceback may show what this frame names
         return await self.driver.run(account, recover(account), ask=lambda ids: self.asking.tasks(bearer, ids))

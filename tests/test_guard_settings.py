@@ -46,6 +46,7 @@ WRONG: dict[str, tuple[str, list[Any]]] = {
             KEY,
             {"": [KEY]},
             {"team": KEY},
+            {KEY: "team"},
             {"team": None},
             {"team": [5]},
             {5: [KEY]},

@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"_version", "errors", "model", "events", "policy", "ports", "task_errors"}),),
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
-    (frozenset({"_names", "_scope", "_tokens", "engine", "_drivers"}),),
+    (frozenset({"_fingerprints", "_hidden", "_names", "_scope", "_tokens", "engine", "_drivers"}),),
     (
         frozenset(
             {

@@ -12,6 +12,7 @@ import pytest
 
 from budgetguard._asking import Asking, AsyncAsking, question_about
 from budgetguard._core.steps import Asked
+from budgetguard._fingerprints import Fingerprints
 from budgetguard.engine import Engine
 from budgetguard.model import TaskState
 from budgetguard.policy import Policy
@@ -49,7 +50,8 @@ def document(status: int = 200, **body: Any) -> httpx.Response:
 
 
 def engine(provider: Any = None, **policy: Any) -> Engine:
-    return Engine(Vidu() if provider is None else provider, MemoryStore(), Policy(**policy), (), {}, b"")
+    made = Vidu() if provider is None else provider
+    return Engine(made, MemoryStore(), Policy(**policy), (), Fingerprints(made.name, None), {})
 
 
 async def ask(way: Way, wire: Wire, *task_ids: str, provider: Any = None, **policy: Any) -> Sequence[Asked]:

@@ -1,0 +1,53 @@
+"""Keys in hand: usable as ever, and shown to nobody who prints the local names of a frame."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex, overload
+
+from budgetguard.errors import SettingError
+
+__all__ = ["Given", "Hidden", "hide"]
+
+
+class Hidden(str):
+    """A key whose ``repr`` does not show it.
+
+    Error reporters print the local names of every frame a traceback passes, by their ``repr``, and cut off what is
+    long.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "(hidden)"
+
+    def __getitem__(self, part: SupportsIndex | slice) -> Hidden:
+        return Hidden(super().__getitem__(part))
+
+
+@overload
+def hide(key: str) -> Hidden: ...
+@overload
+def hide(key: str | None) -> Hidden | None: ...
+def hide(key: Any) -> Hidden | None:
+    """Hide a key that came as an argument; to be bound to the same name before anything may fail.
+
+    Raises:
+        SettingError: If it is no text.
+    """
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise SettingError("key", type(key).__name__, "give the API key as text")
+    return Hidden(key)
+
+
+class Given:
+    """What a guard is given that is nobody else's business. Shows none of it."""
+
+    __slots__ = ("accounts", "api_key", "fingerprint_key")
+
+    def __init__(self, accounts: Any, fingerprint_key: Any, api_key: Any) -> None:
+        self.accounts = {} if accounts is None else accounts
+        self.fingerprint_key = fingerprint_key
+        self.api_key = Hidden(api_key) if isinstance(api_key, str) else api_key
