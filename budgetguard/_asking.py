@@ -85,7 +85,7 @@ class Asking(_Questions):
     def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            return self._read(self._exchange(self._balance(bearer)))
+            return self._read(self._exchange(self._balance(bearer), _http.CREDITS_MAX))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
             return Fetched(None, type(error).__name__)
 
@@ -107,17 +107,17 @@ class Asking(_Questions):
             if about is None:
                 return Asked(None, "it cannot be asked about")
             request, route = about
-            return self._seen(route, self._exchange(request))
+            return self._seen(route, self._exchange(request, _http.TASK_MAX))
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was learnt
             return Asked(None, type(error).__name__, again=True)
 
-    def _exchange(self, request: httpx.Request) -> Answer:
+    def _exchange(self, request: httpx.Request, most: int) -> Answer:
         response = self._inner.handle_request(request)
         try:
-            raw = _bodies.read_some(response, _http.CREDITS_MAX, self._seconds)
+            raw = _bodies.read_some(response, most, self._seconds)
         finally:
             response.close()
-        return _http.answer_of(response, raw)
+        return _http.answer_of(response, raw, most=most)
 
 
 class AsyncAsking(_Questions):
@@ -130,7 +130,7 @@ class AsyncAsking(_Questions):
     async def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            return self._read(await self._exchange(self._balance(bearer)))
+            return self._read(await self._exchange(self._balance(bearer), _http.CREDITS_MAX))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
             return Fetched(None, type(error).__name__)
 
@@ -152,15 +152,15 @@ class AsyncAsking(_Questions):
             if about is None:
                 return Asked(None, "it cannot be asked about")
             request, route = about
-            return self._seen(route, await self._exchange(request))
+            return self._seen(route, await self._exchange(request, _http.TASK_MAX))
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was learnt
             return Asked(None, type(error).__name__, again=True)
 
-    async def _exchange(self, request: httpx.Request) -> Answer:
+    async def _exchange(self, request: httpx.Request, most: int) -> Answer:
         with anyio.fail_after(self._seconds):
             response = await self._inner.handle_async_request(request)
             try:
-                raw = await _bodies.aread_some(response, _http.CREDITS_MAX, self._seconds)
+                raw = await _bodies.aread_some(response, most, self._seconds)
             finally:
                 await response.aclose()
-        return _http.answer_of(response, raw)
+        return _http.answer_of(response, raw, most=most)

@@ -29,6 +29,9 @@ __all__ = [
     "slot",
 ]
 
+_PIECE = 64
+"""Bytes that a piece of a body takes at least, however short it is."""
+
 
 class Replay(httpx.SyncByteStream):
     """A body that was read ahead: gives what was read, then the rest, then the error that ended it, if one did."""
@@ -49,7 +52,7 @@ class Replay(httpx.SyncByteStream):
         try:
             for chunk in rest:
                 self._chunks.append(chunk)
-                size += len(chunk)
+                size += max(len(chunk), _PIECE)
                 if size > BODY_MAX:
                     self._rest = rest
                     return None
@@ -106,7 +109,7 @@ class AsyncReplay(httpx.AsyncByteStream):
         try:
             async for chunk in rest:
                 self._chunks.append(chunk)
-                size += len(chunk)
+                size += max(len(chunk), _PIECE)
                 if size > BODY_MAX:
                     self._rest = rest
                     return None
@@ -208,30 +211,28 @@ async def aclosing_on_error(response: httpx.Response) -> AsyncGenerator[None]:
 
 def read_some(response: httpx.Response, most: int, seconds: float) -> bytes | None:
     """Read an answer that is not the caller's, unless it is longer than *most* bytes or takes longer than *seconds*."""
-    chunks, size, end = [], 0, time.monotonic() + seconds
+    content, end = bytearray(), time.monotonic() + seconds
     for chunk in _sync(response.stream):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > most or time.monotonic() > end:
+        content += chunk
+        if len(content) > most or time.monotonic() > end:
             return None
-    return b"".join(chunks)
+    return bytes(content)
 
 
 async def aread_some(response: httpx.Response, most: int, seconds: float) -> bytes | None:
     """The same for ``async``."""
-    chunks, size, end = [], 0, time.monotonic() + seconds
+    content, end = bytearray(), time.monotonic() + seconds
     rest = aiter(_async(response.stream))
     try:
         async for chunk in rest:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > most or time.monotonic() > end:
+            content += chunk
+            if len(content) > most or time.monotonic() > end:
                 return None
     finally:
         # A generator left half-way is trio's to complain about.
         if isinstance(rest, AsyncGenerator):
             await rest.aclose()
-    return b"".join(chunks)
+    return bytes(content)
 
 
 def read_body(request: httpx.Request, *, wanted: bool) -> tuple[Any, bool]:

@@ -163,7 +163,7 @@ class Desk:
         """Make the provider's own refusal ours."""
         view = account.view if hold.refused_on is None else hold.refused_on
         refused = insufficient(account, hold.quote.credits, view, view[c.CREDITS], by_provider=True)
-        refused.response = httpx.Response(response.status_code, headers=response.headers, content=raw or b"")
+        refused.response = _http.kept(response, raw)
         return refused
 
     def seen(self, account: Account, route: Route, answer: Answer, mark: int) -> list[TaskSeen]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 
 import httpx
 
-from budgetguard.engine import Engine, decode
+from budgetguard._documents import DOCUMENT_MAX, decode, unpacked
+from budgetguard.engine import Engine
 from budgetguard.errors import (
     CreditsUnavailable,
     InsufficientCredits,
@@ -27,9 +28,11 @@ __all__ = [
     "CREDITS_MAX",
     "REFUSALS",
     "REFUSAL_MAX",
+    "TASK_MAX",
     "CallOptions",
     "answer_of",
     "is_json",
+    "kept",
     "looks_small",
     "options_of",
     "problem",
@@ -38,14 +41,16 @@ __all__ = [
     "undelivered",
 ]
 
-BODY_MAX = 32 * 1024 * 1024
-"""Bytes of a body that are looked at; a longer one passes unseen. Twice what any provider here says it sends or takes.
-"""
-CREDITS_MAX = 4 * 1024 * 1024
-"""Bytes of a credits answer that are read."""
+BODY_MAX = DOCUMENT_MAX
+"""Bytes of a body that are looked at; a longer one passes unseen."""
+CREDITS_MAX = 1024 * 1024
+"""Bytes of a credits answer that are read, packed or not."""
+TASK_MAX = 16 * 1024 * 1024
+"""The same of an answer about a task, which repeats its payload."""
 REFUSAL_MAX = 64 * 1024
 """Bytes of a refusal that is not JSON that are kept with the exception."""
 
+_DIGITS_MAX = 19
 # No local protocol error: over HTTP/2 one may come after the request has left.
 _NOT_SENT = (
     httpx.ConnectError,
@@ -152,24 +157,32 @@ def looks_small(response: httpx.Response) -> bool:
     if not is_json(response.headers):
         return False
     length = response.headers.get("content-length", "")
-    return not length.isascii() or not length.isdigit() or int(length) <= BODY_MAX
+    return not length.isascii() or not length.isdigit() or (len(length) < _DIGITS_MAX and int(length) <= BODY_MAX)
 
 
-def answer_of(response: httpx.Response, raw: bytes | None) -> Answer:
-    """Show an answer to an adapter. *raw* is the body as it came, still encoded; ``None`` if it was not looked at."""
+def answer_of(response: httpx.Response, raw: bytes | None, *, most: int = BODY_MAX) -> Answer:
+    """Show an answer to an adapter.
+
+    *raw* is the body as it came, still encoded; ``None`` if it was not looked at. A body that unpacks to more than
+    *most* bytes was not looked at either.
+    """
     headers = response.headers
-    if raw is None:
-        return Answer(response.status_code, headers)
     content = raw
-    if "content-encoding" in headers:
-        try:
-            # A response of its own, so that decoding leaves the caller's untouched.
-            content = httpx.Response(response.status_code, headers=headers, content=raw).content
-        except httpx.DecodingError:
-            return Answer(response.status_code, headers)
+    if raw is not None and "content-encoding" in headers:
+        content = unpacked(raw, headers["content-encoding"], most)
+    if content is None:
+        return Answer(response.status_code, headers)
     body = decode(content)
     text = "" if body is not None else content[:200].decode("utf-8", "replace")
     return Answer(response.status_code, headers, body, text)
+
+
+def kept(response: httpx.Response, raw: bytes | None) -> httpx.Response:
+    """Copy an answer for an exception, without its stream; the body is empty where it was not, or cannot be, read."""
+    content = None if raw is None else unpacked(raw, response.headers.get("content-encoding", ""), BODY_MAX)
+    copy = httpx.Response(response.status_code, content=content or b"")
+    copy.headers = response.headers
+    return copy
 
 
 # -- refusals as answers --------------------------------------------------------------------------------------------

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import collections
 import hmac
-import json
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qsl
 
 import cachetools
@@ -20,6 +18,7 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
 from budgetguard._core.records import PORTABLE
+from budgetguard._documents import decode
 from budgetguard._fingerprints import Fingerprints
 from budgetguard._hidden import hide
 from budgetguard._names import new_name
@@ -244,14 +243,6 @@ class Engine:
             import structlog  # noqa: PLC0415 - costs 90 ms, and is hardly ever needed
 
             structlog.get_logger("budgetguard").warning(what, **facts)
-
-
-def decode(raw: bytes) -> Any:
-    """Read a JSON document; ``None`` where it is none."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _word(reason: str) -> str:

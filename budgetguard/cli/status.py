@@ -180,7 +180,7 @@ def _read(provider: Provider, key: str) -> Reading:
             complain(
                 f"{origin} answered with a redirect (HTTP {response.status_code}), which is not followed.", UNUSABLE
             )
-        return provider.reading(_http.answer_of(response, raw))
+        return provider.reading(_http.answer_of(response, raw, most=_http.CREDITS_MAX))
     except ReadingError as error:
         complain(str(error).replace(key, "***"), UNUSABLE)
     except httpx.TimeoutException:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from budgetguard._documents import decode
 from budgetguard.errors import CallbackError, SettingError
 from budgetguard.model import Route, RouteKind, TaskSeen
 from budgetguard.ports import Answer
@@ -107,12 +107,9 @@ def _young(date: str, now: float, max_age: float) -> None:
 
 
 def _told(body: bytes) -> Sequence[TaskSeen]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise CallbackError("malformed", "its body is not JSON") from None
+    document = decode(body)
     if not isinstance(document, dict):
-        raise CallbackError("malformed", "its body is not a JSON object")
+        raise CallbackError("malformed", "its body is not a JSON object, or one that names a field twice")
     task_id = next((found for name in ("id", "task_id") if (found := identifier(document.get(name)))), None)
     if task_id is None:
         raise CallbackError("malformed", "its body names no task")

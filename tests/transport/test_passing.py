@@ -251,3 +251,14 @@ async def test_one_async_transport_serves_several_event_loops_at_once() -> None:
             group.start_soon(loop, backend)
     assert fake.journal.accepted == 15
     assert fake.journal.credits_in_flight_max == 1
+
+
+async def test_a_length_of_more_digits_than_python_reads_is_only_a_length(way: Way) -> None:
+    def absurd(request: httpx.Request) -> httpx.Response:
+        body = b'{"remains": []}' if request.url.path == CREDITS else b'{"task_id": "1"}'
+        return httpx.Response(200, headers={"content-length": "9" * 5000}, stream=httpx.ByteStream(body))
+
+    client = way.client(way.guard(vidu(), policy=quick()), httpx.MockTransport(absurd), base_url=HOME, headers=HEADERS)
+    async with client:
+        response = await client.post(SUBMIT, json=BODY, extensions={"budgetguard": {"credits": 0}})
+        assert response.json() == {"task_id": "1"}

@@ -235,6 +235,18 @@ async def test_a_refusal_for_credits_that_is_no_json_is_attached_whole(way: Way)
         assert refused.value.response.text == "<h1>Pay up</h1>"
 
 
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b" " * (64 * 1024 * 1024))], ids=["damaged", "a bomb"])
+async def test_a_refusal_that_cannot_be_unpacked_is_attached_without_its_body(body: bytes, way: Way) -> None:
+    page = answer(body, "402 Payment Required", headers=[("Content-Encoding", "gzip"), ("X-Request-Id", "r-1")])
+    with RawServer(lambda seen, wire: wire.send(page)) as server:
+        guard = over_sockets(way, server.url)
+        async with way.client(guard, base_url=server.url, headers=HEADERS) as client:
+            with pytest.raises(InsufficientCredits) as refused:
+                await client.post(SUBMIT, json=BODY)
+        assert (refused.value.response.content, refused.value.response.headers["x-request-id"]) == (b"", "r-1")
+        assert (await way.state(guard)).credits_held == 0
+
+
 async def test_with_answers_for_refusals_the_provider_speaks_for_itself(way: Way) -> None:
     data = answer(json.dumps(NO_CREDITS).encode(), "400 Bad Request", headers=[("X-Request-Id", "r-1")])
     with RawServer(lambda seen, wire: wire.send(data)) as server:
