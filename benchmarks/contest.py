@@ -7,6 +7,7 @@ taken over all rounds.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import random
 import statistics
@@ -56,7 +57,7 @@ class Measured:
 class _Contestant:
     row: Row
     sample: Callable[[], Measured]
-    prepare: Callable[[], None]
+    prepare: Callable[[], object]
     goals: tuple[Goal, ...]
     rounds: list[Measured] = field(default_factory=list)
 
@@ -126,7 +127,7 @@ class Contest:
         kind: Kind = "peer",
         goals: Sequence[Goal] = (),
         beside: str = "",
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], object] | None = None,
     ) -> None:
         """Add a row that measures itself: *work* does it once and gives a number or a `Measured`, once a round.
 
@@ -135,6 +136,7 @@ class Contest:
         """
 
         def sample() -> Measured:
+            gc.collect()
             given = work()
             if inspect.iscoroutine(given):
                 given = self._runner.run(given)
@@ -146,7 +148,7 @@ class Contest:
         self,
         name: str,
         sample: Callable[[], Measured],
-        prepare: Callable[[], None],
+        prepare: Callable[[], object],
         kind: Kind,
         goals: Sequence[Goal],
         beside: str,
@@ -171,7 +173,7 @@ class Contest:
         self._table.seconds = time.perf_counter() - begin
         return self._table
 
-    def _attempt(self, one: _Contestant, work: Callable[[], None]) -> None:
+    def _attempt(self, one: _Contestant, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - a row that fails says so, and the others go on

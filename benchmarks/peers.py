@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
     """Tell which peers are installed, in which version."""
     found = {}
     for line in PEERS.read_text("utf-8").splitlines():
-        name, _, _ = line.partition("==")
+        name = line.partition("==")[0].partition("[")[0]
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -27,6 +27,10 @@ def number(figure: float) -> str:
     return f"{figure:.2f}" if size >= 0.1 or figure == 0 else f"{figure:.3f}"
 
 
+def _counted(figure: float) -> str:
+    return f"{figure:,.0f}" if figure == int(figure) else number(figure)
+
+
 def show(console: Console, table: Table) -> None:
     """Print one table."""
     columns = [column for column in table.columns if any(column.name in row.columns for row in table.rows)]
@@ -46,6 +50,9 @@ def show(console: Console, table: Table) -> None:
     beside = f"ratio to: {table.reference}; {table.rounds} rounds, {table.seconds:.1f} s"
     console.print(escape(beside), style="dim")
     console.print(grid)
+    for row in table.rows:
+        if row.reason:
+            console.print(f"{row.name}: {row.reason}", style="yellow", markup=False)
     if table.note:
         console.print(escape(table.note), style="dim")
 
@@ -53,7 +60,7 @@ def show(console: Console, table: Table) -> None:
 def _cells(table: Table, row: Row, columns: Sequence[str], *, adds: bool) -> list[str]:
     name = escape(row.name)
     if row.reason:
-        return [name, "-", escape(row.reason)]
+        return [name, "-"]
     ratio = f"{number(row.ratio.middle)} x" if row.ratio else "-"
     if row.beside not in {table.reference, row.name}:
         name += f" [dim](to: {escape(row.beside)})[/dim]"
@@ -62,7 +69,7 @@ def _cells(table: Table, row: Row, columns: Sequence[str], *, adds: bool) -> lis
     if adds:
         cells.append(f"{row.added.middle:+.2f}" if row.added else "")
     cells.append(number(row.value.middle) if row.value else "")
-    cells += [number(row.columns[name]) if name in row.columns else "" for name in columns]
+    cells += [_counted(row.columns[name]) if name in row.columns else "" for name in columns]
     cells.append("\n".join(_verdict(verdict) for verdict in row.verdicts))
     return cells
 

@@ -14,7 +14,7 @@ from benchmarks.table import Table
 
 __all__ = ["SUBJECTS", "load"]
 
-SUBJECTS = ("memory",)
+SUBJECTS = ("memory", "threads", "refusal", "transport", "client", "cached", "herd", "handover", "growth", "imports")
 """In the order they are measured in."""
 
 
