@@ -54,13 +54,10 @@ class _Questions:
 
     def _request(self, asked: ProviderRequest, bearer: httpx.Request) -> httpx.Request:
         provider = self._engine.provider
+        if _http.origin_of(httpx.URL(asked.url)) not in self._engine.origins:
+            # Whatever an adapter says: no key goes to an address that is not among those it was made for.
+            raise ReadingError(f"the adapter asks elsewhere than at {' or '.join(sorted(self._engine.origins))}")
         return _http.question(asked, provider.authorize(provider.key_of(bearer.headers) or ""), self._seconds)
-
-    def _read(self, answer: Answer) -> Fetched:
-        try:
-            return Fetched(self._engine.reading(answer))
-        except ReadingError as error:
-            return Fetched(None, str(error))
 
     def _about(self, bearer: httpx.Request, task_id: str) -> tuple[httpx.Request, Route] | None:
         found = question_about(self._engine, task_id)
@@ -85,7 +82,9 @@ class Asking(_Questions):
     def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            return self._read(self._exchange(self._balance(bearer), _http.CREDITS_MAX))
+            return Fetched(self._engine.reading(self._exchange(self._balance(bearer), _http.CREDITS_MAX)))
+        except ReadingError as error:
+            return Fetched(None, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
             return Fetched(None, type(error).__name__)
 
@@ -114,6 +113,7 @@ class Asking(_Questions):
     def _exchange(self, request: httpx.Request, most: int) -> Answer:
         response = self._inner.handle_request(request)
         try:
+            _http.see_not_redirected(response)
             raw = _bodies.read_some(response, most, self._seconds)
         finally:
             response.close()
@@ -130,7 +130,9 @@ class AsyncAsking(_Questions):
     async def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            return self._read(await self._exchange(self._balance(bearer), _http.CREDITS_MAX))
+            return Fetched(self._engine.reading(await self._exchange(self._balance(bearer), _http.CREDITS_MAX)))
+        except ReadingError as error:
+            return Fetched(None, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
             return Fetched(None, type(error).__name__)
 
@@ -160,6 +162,7 @@ class AsyncAsking(_Questions):
         with anyio.fail_after(self._seconds):
             response = await self._inner.handle_async_request(request)
             try:
+                _http.see_not_redirected(response)
                 raw = await _bodies.aread_some(response, most, self._seconds)
             finally:
                 await response.aclose()

@@ -35,9 +35,11 @@ __all__ = [
     "kept",
     "looks_small",
     "options_of",
+    "origin_of",
     "problem",
     "question",
     "route_of",
+    "see_not_redirected",
     "undelivered",
 ]
 
@@ -123,10 +125,14 @@ def options_of(request: httpx.Request) -> CallOptions:
 # -- requests -------------------------------------------------------------------------------------------------------
 
 
+def origin_of(url: httpx.URL) -> str:
+    """Give what is asked at an address: its scheme, host and port, without user."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
 def route_of(engine: Engine, method: str, url: httpx.URL) -> Route | None:
     """Say what a request to an address is about; ``None`` where the guard has nothing to do with it."""
-    origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-    return engine.route(method, origin, url.path, url.query.decode("ascii"))
+    return engine.route(method, origin_of(url), url.path, url.query.decode("ascii"))
 
 
 def is_json(headers: httpx.Headers) -> bool:
@@ -158,6 +164,16 @@ def looks_small(response: httpx.Response) -> bool:
         return False
     length = response.headers.get("content-length", "")
     return not length.isascii() or not length.isdigit() or (len(length) < _DIGITS_MAX and int(length) <= BODY_MAX)
+
+
+def see_not_redirected(response: httpx.Response) -> None:
+    """See that an answer to a question of the guard's own comes from where it was asked.
+
+    Raises:
+        httpx.TooManyRedirects: If the inner transport followed a redirect.
+    """
+    if response.history:
+        raise httpx.TooManyRedirects("A question of the guard was redirected.", request=response.history[0].request)
 
 
 def answer_of(response: httpx.Response, raw: bytes | None, *, most: int = BODY_MAX) -> Answer:

@@ -62,7 +62,7 @@ class Tasks:
         call = asked_for(client, request, json)
         route = submit_of(self._engine, call)
         see_guarded(self._engine, client, call.url, GuardTransport)
-        return self._drive(client, begun(self._engine, client, route, client.send(call), pace))
+        return self._drive(client, begun(self._engine, client, route, client.send(call, follow_redirects=False), pace))
 
     def wait(
         self,
@@ -87,7 +87,7 @@ class Tasks:
                 step = work.send(reply)
                 if isinstance(step, httpx.Request):
                     try:
-                        reply = client.send(step)
+                        reply = client.send(step, follow_redirects=False)
                     except httpx.HTTPError as error:
                         reply = error
                 else:
@@ -135,7 +135,9 @@ class AsyncTasks:
         call = asked_for(client, request, json)
         route = submit_of(self._engine, call)
         see_guarded(self._engine, client, call.url, AsyncGuardTransport)
-        return await self._drive(client, begun(self._engine, client, route, await client.send(call), pace))
+        return await self._drive(
+            client, begun(self._engine, client, route, await client.send(call, follow_redirects=False), pace)
+        )
 
     async def wait(
         self,
@@ -160,7 +162,7 @@ class AsyncTasks:
                 step = work.send(reply)
                 if isinstance(step, httpx.Request):
                     try:
-                        reply = await client.send(step)
+                        reply = await client.send(step, follow_redirects=False)
                     except httpx.HTTPError as error:
                         reply = error
                 else:

@@ -170,7 +170,8 @@ def _read(provider: Provider, key: str) -> Reading:
     except SettingError as error:
         complain(str(error), USAGE)
     try:
-        with httpx.Client(follow_redirects=False) as client:
+        # A proxy of the environment sees no key in a tunnel, and all of it in a request that is not encrypted.
+        with httpx.Client(follow_redirects=False, trust_env=origin.startswith("https:")) as client:
             response = client.send(request, stream=True)
             try:
                 raw = _bodies.read_some(response, _http.CREDITS_MAX, _TIMEOUT)

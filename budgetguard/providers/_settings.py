@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +12,9 @@ from budgetguard.errors import SettingError
 __all__ = ["api_key", "header_text", "lease", "limit", "origin", "slots"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST_MAX = 253
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 def origin(name: str, value: Any, *, path: str = "") -> str:
@@ -35,9 +40,29 @@ def origin(name: str, value: Any, *, path: str = "") -> str:
         raise SettingError(name, value.partition("?")[0].partition("#")[0] + "...", right)
     if parts.path.rstrip("/") not in ("", path):
         raise SettingError(name, value, f"{right}; of paths only {path!r} may follow" if path else f"{right} or path")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = _host(parts.hostname, parts.netloc)
+    if host is None or port == 0:
+        raise SettingError(name, value, right)
     shown = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{shown}"
+
+
+def _host(host: str, netloc: str) -> str | None:
+    """Give a host as everybody reads it; ``None`` for one that some read in another way than others."""
+    if netloc.startswith("["):
+        return f"[{host}]" if _is_address(host, 6) else None
+    number = host.rpartition(".")[2]
+    if number[:1].isdigit() and not number.isalpha():
+        # 127.1, 0x7f000001 and 2130706433 are one address to some, and names to others.
+        return host if _is_address(host, 4) else None
+    return host if len(host) <= _HOST_MAX and _NAME.fullmatch(host) else None
+
+
+def _is_address(host: str, version: int) -> bool:
+    try:
+        return "%" not in host and ip_address(host).version == version
+    except ValueError:
+        return False
 
 
 def _without_user(value: str) -> str:
