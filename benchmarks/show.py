@@ -47,7 +47,8 @@ def show(console: Console, table: Table) -> None:
     for row in table.rows:
         grid.add_row(*_cells(table, row, [column.name for column in columns], adds=adds), style=_STYLES[row.kind])
     console.print(f"\n[bold]{escape(table.title)}[/bold]")
-    beside = f"ratio to: {table.reference}; {table.rounds} rounds, {table.seconds:.1f} s"
+    rounds = "1 round" if table.rounds == 1 else f"{table.rounds} rounds"
+    beside = f"ratio to: {table.reference}; {rounds}, {table.seconds:.1f} s"
     console.print(escape(beside), style="dim")
     console.print(grid)
     for row in table.rows:

@@ -14,7 +14,19 @@ from benchmarks.table import Table
 
 __all__ = ["SUBJECTS", "load"]
 
-SUBJECTS = ("memory", "threads", "refusal", "transport", "client", "cached", "herd", "handover", "growth", "imports")
+SUBJECTS = (
+    "memory",
+    "threads",
+    "refusal",
+    "transport",
+    "client",
+    "cached",
+    "herd",
+    "handover",
+    "schedule",
+    "growth",
+    "imports",
+)
 """In the order they are measured in."""
 
 

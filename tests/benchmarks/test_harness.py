@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -21,6 +22,12 @@ from benchmarks.subjects import SUBJECTS, load
 from benchmarks.table import ADDED, VALUE, Column, Goal, Spread, Table
 
 QUICK = Pace(fast=True)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done before each sample takes long beside a whole test suite, and changes nothing here."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 class Script:
