@@ -19,6 +19,8 @@ class Delivery(enum.StrEnum):
     """The body breaks off halfway and the connection closes."""
     DROPPED = "dropped"
     """The connection closes without a single byte of an answer."""
+    RESET = "reset"
+    """The same, but the connection is torn down (TCP RST) instead of closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,8 +234,10 @@ class FakeProvider(ABC):
 
         Args:
             kind: One of the provider's own refusals (`refusals`), or ``drop_before_accept``, ``drop_after_accept``
-                (the connection closes without an answer), ``cut_body``, ``html_502``, ``slow`` (the answer is late),
-                ``slow_before`` (the handling is), ``empty``, ``not_json``, ``wrong_shape``, ``redirect``.
+                (the connection closes without an answer), ``reset_before_accept``, ``reset_after_accept`` (it is torn
+                down), ``cut_body``, ``html_502``, ``http_499``, ``http_500``, ``http_502``, ``http_503`` (a proxy's
+                plain text), ``slow`` (the answer is late), ``slow_before`` (the handling is), ``empty``, ``not_json``,
+                ``wrong_shape``, ``redirect``.
             times: How many requests; ``None`` for all until `clear_injections`.
             on: Which requests.
             handled: Whether the request takes effect all the same: with ``True`` a submit that is answered

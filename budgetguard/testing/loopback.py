@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
-_DROP = "budgetguard.drop"  # The ASGI extension under which a connection offers the function that closes it.
+_DROP = "budgetguard.drop"  # The ASGI extension under which a connection offers the function that closes it,
+_RESET = "budgetguard.reset"  # ... and the one that tears it down.
+_NO_LINGER = struct.pack("ii", 1, 0)
 _GRACE = 0.2  # Seconds a request under way gets when the server stops.
 
 
@@ -26,8 +29,12 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         inner: Callable[[Any, Any, Any], Awaitable[None]] = self.app
 
+        def reset() -> None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            transport.abort()
+
         async def droppable(scope: Any, receive: Any, send: Any) -> None:
-            scope.setdefault("extensions", {})[_DROP] = transport.close
+            scope.setdefault("extensions", {}).update({_DROP: transport.close, _RESET: reset})
             try:
                 await inner(scope, receive, send)
             except asyncio.CancelledError:

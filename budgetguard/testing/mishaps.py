@@ -14,11 +14,18 @@ __all__ = ["TRANSPORT_KINDS", "Mishap", "Mishaps", "spoil"]
 _PAGE_502 = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"
 )
+_PLAIN = {"content-type": "text/plain"}
 
 TRANSPORT_KINDS: dict[str, bool] = {
     "drop_before_accept": False,
     "drop_after_accept": True,
+    "reset_before_accept": False,
+    "reset_after_accept": True,
     "html_502": False,
+    "http_499": False,
+    "http_500": False,
+    "http_502": False,
+    "http_503": False,
     "cut_body": True,
     "slow": True,
     "slow_before": True,
@@ -91,10 +98,14 @@ def spoil(mishap: Mishap, reply: Reply | None) -> Reply:
     match mishap.kind:
         case "drop_before_accept" | "drop_after_accept":
             return replace(good, delivery=Delivery.DROPPED)
+        case "reset_before_accept" | "reset_after_accept":
+            return replace(good, delivery=Delivery.RESET)
         case "cut_body":
             return replace(good, delivery=Delivery.CUT)
         case "html_502":
             return Reply(502, _PAGE_502, {"content-type": "text/html"})
+        case "http_499" | "http_500" | "http_502" | "http_503":
+            return Reply(int(mishap.kind.removeprefix("http_")), b"no answer from upstream\n", _PLAIN)
         case "empty":
             return replace(good, body=b"")
         case "not_json":

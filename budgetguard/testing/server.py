@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InProcessTransport", "Serving", "application", "run"]
 
-_DROP = "budgetguard.drop"
+_ENDS = {Delivery.DROPPED: "budgetguard.drop", Delivery.CUT: "budgetguard.drop", Delivery.RESET: "budgetguard.reset"}
+_SILENT = (Delivery.DROPPED, Delivery.RESET)
 _NO_ANSWER = "Server disconnected without sending a response."
+_RESET = "Connection reset by peer (the fake was told to)"
 _CUT = "peer closed connection without sending complete message body (the fake was told to)"
 
 
@@ -76,7 +78,7 @@ def application(fake: Served) -> Starlette:
 
 
 async def _send(reply: Reply, scope: Any, receive: Any, send: Any) -> None:
-    if reply.delivery is not Delivery.DROPPED:
+    if reply.delivery not in _SILENT:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
         headers.append((b"content-length", str(len(reply.body)).encode()))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -85,12 +87,19 @@ async def _send(reply: Reply, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": body, "more_body": cut})
         if not cut:
             return
-    drop = scope.get("extensions", {}).get(_DROP)
-    if drop is None:
-        raise httpx.RemoteProtocolError(_NO_ANSWER if reply.delivery is Delivery.DROPPED else _CUT)
-    drop()
+    end = scope.get("extensions", {}).get(_ENDS[reply.delivery])
+    if end is None:
+        raise _ended(reply.delivery)
+    end()
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _ended(delivery: Delivery, request: httpx.Request | None = None) -> httpx.TransportError:
+    """Build the error httpx raises where a connection ended like that."""
+    if delivery is Delivery.RESET:
+        return httpx.ReadError(_RESET, request=request)
+    return httpx.RemoteProtocolError(_NO_ANSWER if delivery is Delivery.DROPPED else _CUT, request=request)
 
 
 class InProcessTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -157,8 +166,9 @@ class _Patience:
     def answer(self, reply: Reply | None) -> httpx.Response:
         if self.ended:
             raise httpx.ReadTimeout("The fake was slower than the client's read timeout.", request=self.request)
-        if reply is None or reply.delivery is Delivery.DROPPED:
-            raise httpx.RemoteProtocolError(_NO_ANSWER, request=self.request)
+        delivery = Delivery.DROPPED if reply is None else reply.delivery
+        if reply is None or delivery in _SILENT:
+            raise _ended(delivery, self.request)
         headers = {**reply.headers, "content-length": str(len(reply.body))}
         if reply.delivery is Delivery.CUT:
             return httpx.Response(reply.status, headers=headers, stream=_CutStream(reply.body), request=self.request)

@@ -103,6 +103,15 @@ def test_a_submit_dropped_before_it_was_accepted_has_not(fake: FakeVidu, client:
     assert (fake.credits, fake.state.running) == (500, 0)
 
 
+@pytest.mark.parametrize(("kind", "left"), [("reset_after_accept", 490), ("reset_before_accept", 500)])
+def test_a_submit_may_be_answered_by_a_reset(fake: FakeVidu, client: httpx.Client, kind: str, left: int) -> None:
+    fake.fail_next(kind)
+    with pytest.raises(httpx.ReadError, match="reset by peer"):
+        client.post(SUBMIT, json=BODY)
+    assert fake.credits == left
+    assert client.get(CREDITS).status_code == 200
+
+
 def test_a_cut_body_breaks_off_halfway_through_an_accepted_answer(fake: FakeVidu, client: httpx.Client) -> None:
     fake.fail_next("cut_body")
     with client.stream("POST", SUBMIT, json=BODY) as answer:
@@ -210,6 +219,16 @@ def test_every_form_without_a_socket_breaks_off_like_the_server(
 ) -> None:
     fake.fail_next(kind)
     with pytest.raises(httpx.RemoteProtocolError):
+        ask("POST", SUBMIT)
+    assert fake.credits == left
+
+
+@pytest.mark.parametrize(("kind", "left"), [("reset_after_accept", 490), ("reset_before_accept", 500)])
+def test_every_form_without_a_socket_is_reset_like_the_server(
+    fake: FakeVidu, ask: Callable[[str, str], httpx.Response], kind: str, left: int
+) -> None:
+    fake.fail_next(kind)
+    with pytest.raises(httpx.ReadError):
         ask("POST", SUBMIT)
     assert fake.credits == left
 
