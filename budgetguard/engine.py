@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hmac
+import os
 import threading
 import time
 import weakref
@@ -60,6 +61,7 @@ class Engine:
         self._recent: cachetools.LRUCache[str, Account] = cachetools.LRUCache(_ACCOUNTS_MAX)
         self._forgotten: collections.deque[Callable[[], None]] = collections.deque()
         self._complained: set[str] = set()
+        _engines.add(self)
 
     # -- accounts ---------------------------------------------------------------------------------------------------
 
@@ -225,6 +227,13 @@ class Engine:
         except Exception as error:
             raise ReadingError(f"the adapter failed ({type(error).__name__})") from error
 
+    def forked(self) -> None:
+        """Begin as a process that was forked: the parent's threads, which may have held locks, are not here."""
+        self._lock = threading.Lock()
+        for account in list(self._alive.values()):
+            account.lock = threading.Lock()
+            account.forked()
+
     # -- telling ----------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
@@ -259,3 +268,15 @@ def _waker(reference: weakref.ref[Account]) -> Callable[[], None]:
                 ticket.wake()
 
     return changed
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -87,6 +87,8 @@ class _Base:
         if isinstance(opened, GraceStore) and observers:
             opened.tell = self.engine.tell
         self._opened = opened
+        self._asking_in = 0
+        self._parents: object = None
         self._bearer: httpx.Request | None = None
         if given.api_key is not None:
             self._bearer = self._bear(given.api_key)
@@ -192,16 +194,19 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         self._store: Store = self._opened
         self.driver = BlockingDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(self.driver, self.policy.lease)
-        self._inner = inner
+        self._given = self._inner = inner
         self._asking: Asking | None = None
 
     @property
     def asking(self) -> Asking:
         """What the guard asks the provider with on its own behalf. Made when it is first used."""
-        if self._asking is None:
-            self._inner = httpx.HTTPTransport() if self._inner is None else self._inner
-            self._asking = Asking(self.engine, self._inner)
-        return self._asking
+        asking = self._asking
+        if asking is None or self._asking_in != os.getpid():
+            # On connections of a parent's, an answer may be to a question of the parent's. They are left as they are.
+            self._parents, self._inner = self._inner, httpx.HTTPTransport() if self._given is None else self._given
+            asking = self._asking = Asking(self.engine, self._inner)
+            self._asking_in = os.getpid()
+        return asking
 
     def transport(self, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise") -> GuardTransport:
         """Make a transport for an ``httpx.Client``. See `GuardTransport`. Since 0.1."""
@@ -311,16 +316,19 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         self._store: AsyncStore = self._opened
         self.driver = ConcurrentDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(BlockingDriver(self._store, self.engine.tell), self.policy.lease)
-        self._inner = inner
+        self._given = self._inner = inner
         self._asking: AsyncAsking | None = None
 
     @property
     def asking(self) -> AsyncAsking:
         """What the guard asks the provider with on its own behalf. Made when it is first used."""
-        if self._asking is None:
-            self._inner = httpx.AsyncHTTPTransport() if self._inner is None else self._inner
-            self._asking = AsyncAsking(self.engine, self._inner)
-        return self._asking
+        asking = self._asking
+        if asking is None or self._asking_in != os.getpid():
+            # On connections of a parent's, an answer may be to a question of the parent's. They are left as they are.
+            self._parents, self._inner = self._inner, httpx.AsyncHTTPTransport() if self._given is None else self._given
+            asking = self._asking = AsyncAsking(self.engine, self._inner)
+            self._asking_in = os.getpid()
+        return asking
 
     def transport(
         self, inner: httpx.AsyncBaseTransport | None = None, *, on_refusal: OnRefusal = "raise"

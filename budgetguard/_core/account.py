@@ -274,6 +274,13 @@ class Account:
         self._heard = self._looks
         self.stale = False
 
+    def forked(self) -> None:
+        """Begin as a process that was forked: those who wait, and the calls under way, are the parent's."""
+        self.lines.clear()
+        self.watchers.clear()
+        self.live.clear()
+        self.stale = True
+
     def jitter(self, seed: str) -> float:
         """Spread retries of many processes: a number from 0 to 1, the same for the same seed."""
         return zlib.crc32(f"{self.name} {seed}".encode()) / 0xFFFFFFFF
