@@ -42,8 +42,9 @@ check: $(DEV)  ## Lint, check the format and the types, and run the house guards
 	@echo "pyright" && $(BIN)/pyright
 	@echo "house guards" && $(PY) -m pytest -q tests/house
 
-bench: $(BENCH)  ## Measure what the guard costs, beside its peers (FAST=1: under two minutes; ONLY=memory,herd)
+bench: $(BENCH)  ## Measure what the guard costs, beside its peers (FAST=1: under two minutes; ONLY=memory,herd; PICTURE=1)
 	@$(BENCH_PY) -m benchmarks $(if $(filter-out 0,$(FAST)),--fast) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	@$(if $(filter-out 0,$(PICTURE)),$(BENCH_PY) -m benchmarks.picture)
 
 search: $(DEV)  ## Search for an order of events that breaks a promise (SCHEDULES=how many, SEED=which to replay)
 	@$(PY) -m tests.search $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))

@@ -73,6 +73,7 @@ class Contest:
         columns: Further figures of whole runs.
         rounds: How many rounds; by default what *pace* says for rows that take milliseconds.
         note: What a reader should know.
+        brief: A word that tells the table from the subject's other tables.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Contest:
         columns: Sequence[Column] = (),
         rounds: int | None = None,
         note: str = "",
+        brief: str = "",
     ) -> None:
         count = pace.rounds if rounds is None else rounds
-        self._table = Table(title, unit, reference, count, tuple(columns), note=note)
+        self._table = Table(title, unit, reference, count, tuple(columns), note=note, brief=brief)
         self._pace = pace
         self._contestants: list[_Contestant] = []
         self._runner = asyncio.Runner()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from benchmarks.table import ADDED, RATIO, VALUE, Row, Table, Verdict
+from benchmarks.table import ADDED, VALUE, Row, Table, Verdict
 
 __all__ = ["number", "show", "summary"]
 
@@ -89,23 +89,21 @@ def _verdict(verdict: Verdict) -> str:
     return f"[green]{goal} met{figure}{harder}[/green]"
 
 
-def summary(tables: Iterable[Table]) -> str:
+def summary(tables: Sequence[Table]) -> str:
     """Say in a line how many goals are met, and which are not."""
     found = [(table, row, verdict) for table in tables for row in table.rows for verdict in row.verdicts]
     missed = [_named(*each) for each in found if not each[2].holds and each[2].figure is not None]
-    unknown = [f"{_named(*each)} ({each[2].reason})" for each in found if each[2].figure is None]
+    unknown = [f"{_named(*each)}: {each[2].reason}" for each in found if each[2].figure is None]
     met = sum(verdict.holds for _, _, verdict in found)
     parts = [f"goals met: {met} of {len(found)}"]
     if missed:
-        parts.append(f"missed: {', '.join(missed)}")
+        parts.append(f"missed: {' | '.join(missed)}")
     if unknown:
-        parts.append(f"not measured: {', '.join(unknown)}")
+        parts.append(f"not measured: {' | '.join(unknown)}")
     return "; ".join(parts)
 
 
 def _named(table: Table, row: Row, verdict: Verdict) -> str:
-    figure = "" if verdict.figure is None else f" is {number(verdict.figure)}"
-    what = verdict.goal.of if verdict.goal.of != RATIO else "ratio"
-    return f"{table.subject}: {row.name}, {what}{figure}, not {verdict.goal.sign} {verdict.goal.limit:g}" + (
-        f" of {verdict.goal.beside}" if verdict.goal.beside else ""
-    )
+    where = f"{table.subject} {table.brief}".strip()
+    figure = "" if verdict.figure is None else f"{number(verdict.figure)}, "
+    return f"{where}, {row.name.removeprefix('budgetguard ')} ({figure}goal {verdict.goal})"

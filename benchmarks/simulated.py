@@ -27,7 +27,7 @@ class TooMany(Exception):
 
 
 class Simulated:
-    """Runs jobs for as long as they take. To be made inside the event loop, at the moment the plan begins.
+    """Runs jobs for as long as they take. The plan begins when it is made, or when `begin` is called.
 
     Args:
         plan: How the limit moves.
@@ -39,16 +39,20 @@ class Simulated:
         self._plan = plan
         self._strangers = strangers
         self._asking = asking
-        self._began = time.perf_counter()
         self._ids = itertools.count()
         self.running = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin now: whoever has something to prepare has done so."""
+        self.began = time.perf_counter()
         self.refused = 0
         self.readings = 0
 
     @property
     def limit(self) -> int:
         """The limit now."""
-        passed = time.perf_counter() - self._began
+        passed = time.perf_counter() - self.began
         return next(limit for seconds, limit in reversed(self._plan) if seconds <= passed)
 
     async def call(self, seconds: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import httpx
@@ -42,11 +43,20 @@ async def _all(one: Callable[[float], Coroutine[Any, Any, object]], jobs: Sequen
 # -- budgetguard ------------------------------------------------------------------------------------------
 
 
+@contextlib.asynccontextmanager
+async def _guard(provider: Simulated, policy: Policy) -> AsyncGenerator[AsyncGuard]:
+    """Make a guard that has its first reading; the batch begins then."""
+    async with AsyncGuard(Flat(), policy=policy, api_key=KEY, inner=Wire(provider)) as guard:
+        await (await guard.reserve(credits=1)).release()
+        provider.begin()
+        yield guard
+
+
 def guarded_transport(policy: Policy) -> Strategy:
     """Send every job through a guarded transport; a refusal goes back into the line by itself."""
 
     async def run(provider: Simulated, jobs: Sequence[float]) -> None:
-        async with AsyncGuard(Flat(), policy=policy) as guard:
+        async with _guard(provider, policy) as guard:
             transport = guard.transport(Wire(provider))
 
             async def one(seconds: float) -> None:
@@ -64,7 +74,7 @@ def guarded_reserve(policy: Policy) -> Strategy:
     """Hold a permit around every call, and try again with a new one where the provider refused."""
 
     async def run(provider: Simulated, jobs: Sequence[float]) -> None:
-        async with AsyncGuard(Flat(), policy=policy, api_key=KEY, inner=Wire(provider)) as guard:
+        async with _guard(provider, policy) as guard:
 
             async def one(seconds: float) -> None:
                 while True:
@@ -85,7 +95,7 @@ def guarded_tasks(policy: Policy) -> Strategy:
     """Start every job as a task, and tell the guard when it is done, as a webhook would."""
 
     async def run(provider: Simulated, jobs: Sequence[float]) -> None:
-        async with AsyncGuard(Flat(), policy=policy, api_key=KEY, inner=Wire(provider)) as guard:
+        async with _guard(provider, policy) as guard:
 
             async def one(seconds: float) -> None:
                 async with guard.reserve(credits=35) as permit:
@@ -104,8 +114,7 @@ def guarded_pool(policy: Policy) -> Strategy:
     """Give all jobs to a pool."""
 
     async def run(provider: Simulated, jobs: Sequence[float]) -> None:
-        guard = AsyncGuard(Flat(), policy=policy, api_key=KEY, inner=Wire(provider))
-        async with guard, guard.pool(credits=35) as pool:
+        async with _guard(provider, policy) as guard, guard.pool(credits=35) as pool:
             async for _ in pool.map(provider.call, jobs):
                 pass
 

@@ -148,6 +148,7 @@ class Table:
         columns: Further figures each row may have.
         rows: In the order they were named in.
         note: What a reader should know.
+        brief: A word that tells it from the subject's other tables.
         subject: The subject it belongs to.
         seconds: How long it took to measure.
     """
@@ -159,6 +160,7 @@ class Table:
     columns: tuple[Column, ...] = ()
     rows: list[Row] = field(default_factory=list)
     note: str = ""
+    brief: str = ""
     subject: str = ""
     seconds: float = 0.0
 

@@ -28,7 +28,7 @@ def tables(pace: Pace) -> Iterator[Table]:
 def cost(pace: Pace, many: int) -> Table:
     """Measure one more hold, beside few and beside many."""
     few = f"budgetguard, {_FEW} held"
-    contest = Contest("reserve and settle beside other holds", few, pace)
+    contest = Contest("reserve and settle beside other holds", few, pace, brief="cost")
     for name, held, goals in ((few, _FEW, ()), (f"budgetguard, {many:,} held", many, (Goal(1.1),))):
         contest.statement(
             name,
@@ -44,7 +44,7 @@ def memory(pace: Pace, many: int) -> Table:
     """Weigh a hold."""
     r = "yardstick R: a record"
     note = f"What Python's allocator gave out for {many:,} of them, by tracemalloc, the caller's list of them included."
-    contest = Contest("memory of a hold", r, pace, unit="bytes", rounds=1, note=note)
+    contest = Contest("memory of a hold", r, pace, unit="bytes", rounds=1, note=note, brief="memory")
     guard = stage.guard(policy=_POLICY)
     contest.run(
         "budgetguard, a permit that is open",

@@ -39,7 +39,9 @@ def outdated(pace: Pace) -> Table:
         f"A credits request takes {_ASKING * 1000:g} ms. Each caller of budgetguard gets credits and a slot; "
         "the caches only give a value."
     )
-    contest = Contest("1,000 callers, no usable reading", floor, pace, unit="ms", columns=[_REQUESTS], note=note)
+    contest = Contest(
+        "1,000 callers, no usable reading", floor, pace, unit="ms", columns=[_REQUESTS], note=note, brief="outdated"
+    )
     contest.run(floor, _timer, kind="floor")
     contest.run(
         "budgetguard reserve()",
@@ -65,7 +67,9 @@ def stale(pace: Pace) -> Table:
     floor = "floor: 1,000 tasks that do nothing"
     note = "Waited: callers who had to. Within max_stale the others go on; the one who asks waits for his own answer."
     columns = (_REQUESTS, Column("waited", over="max"))
-    contest = Contest("1,000 callers, a stale reading", floor, pace, unit="ms", columns=columns, note=note)
+    contest = Contest(
+        "1,000 callers, a stale reading", floor, pace, unit="ms", columns=columns, note=note, brief="stale"
+    )
     contest.run(floor, _nothing, kind="floor")
     contest.run(
         "budgetguard reserve()",

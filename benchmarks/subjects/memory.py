@@ -39,7 +39,7 @@ def named(make: Callable[[], Any]) -> Callable[[], Names]:
 
 def blocking(pace: Pace) -> Table:
     """Measure callers in one thread."""
-    contest = Contest("reserve and settle, one thread", R, pace, note=NOTE)
+    contest = Contest("reserve and settle, one thread", R, pace, note=NOTE, brief="blocking")
     faster = tuple(Goal(1, beside=name) for name in (FIXED, PYRATE, THROTTLED))
     contest.statement(
         "budgetguard reserve(), settle()",
@@ -87,7 +87,7 @@ def blocking(pace: Pace) -> Table:
 def concurrent(pace: Pace) -> Table:
     """Measure callers on an event loop."""
     r = "yardstick R, async with"
-    contest = Contest("async with reserve(), asyncio", r, pace, note=NOTE)
+    contest = Contest("async with reserve(), asyncio", r, pace, note=NOTE, brief="async")
     contest.statement(
         "budgetguard async with reserve(): settle()",
         "async with guard.reserve(credits=35) as permit:\n    await permit.settle(charge=30)",

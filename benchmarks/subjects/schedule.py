@@ -23,7 +23,7 @@ from benchmarks.strategies import (
 from benchmarks.table import Column, Goal, Kind, Table
 from budgetguard import Policy
 
-IDEAL = "FIFO list schedule (computed)"
+IDEAL = "FIFO list schedule"
 
 _LIMIT = 10
 _PATIENCE = 120
@@ -51,6 +51,7 @@ class _Batch:
     def __init__(
         self,
         title: str,
+        brief: str,
         pace: Pace,
         plan: Plan,
         jobs: Sequence[float],
@@ -60,7 +61,7 @@ class _Batch:
         note: str = "",
     ) -> None:
         rounds = 1 if pace.fast else 3
-        self.contest = Contest(title, IDEAL, pace, unit="s", columns=_COLUMNS, rounds=rounds, note=note)
+        self.contest = Contest(title, IDEAL, pace, unit="s", columns=_COLUMNS, rounds=rounds, note=note, brief=brief)
         self._plan, self._jobs, self._strangers, self._asking = plan, jobs, strangers, asking
         ideal = list_schedule([(seconds, limit - strangers) for seconds, limit in plan], jobs)
         self.contest.run(IDEAL, lambda: ideal, kind="floor")
@@ -70,10 +71,9 @@ class _Batch:
 
         async def run() -> Measured:
             provider = Simulated(self._plan, strangers=self._strangers, asking=self._asking)
-            begin = time.perf_counter()
             async with asyncio.timeout(_PATIENCE):
                 await strategy(provider, self._jobs)
-            seconds = time.perf_counter() - begin
+            seconds = time.perf_counter() - provider.began
             return Measured(seconds, {"refusals": provider.refused, "readings": provider.readings})
 
         self.contest.run(name, run, kind=kind, goals=goals)
@@ -82,7 +82,8 @@ class _Batch:
 def constant(pace: Pace, many: int) -> Table:
     """Measure an account of one's own whose limit stays."""
     batch = _Batch(
-        f"{many} jobs of 20 to 60 ms, an exclusive account, limit {_LIMIT}",
+        f"{many} jobs of 20 to 60 ms, exclusive account, limit {_LIMIT}",
+        "constant",
         pace,
         [(0.0, _LIMIT)],
         draw(many, 0.02, 0.06),
@@ -111,7 +112,8 @@ def moving(pace: Pace, many: int) -> Table:
         "Readings are fresh for 50 ms. Nobody tells of the fall: what is refused was let through on the last reading."
     )
     batch = _Batch(
-        f"{many} jobs of 20 to 60 ms, an exclusive account, limit 10, then 4, then 12",
+        f"{many} jobs of 20 to 60 ms, exclusive account, limit 10, then 4, then 12",
+        "moving",
         pace,
         plan,
         draw(many, 0.02, 0.06),
@@ -141,7 +143,8 @@ def strangers(pace: Pace, many: int) -> Table:
         "the time; the schedule is that of the ten that are left."
     )
     batch = _Batch(
-        f"{many} tasks of 50 to 150 ms, a shared account, limit 12 with 2 strangers",
+        f"{many} tasks of 50 to 150 ms, shared account, limit 12, 2 strangers",
+        "strangers",
         pace,
         [(0.0, 12)],
         draw(many, 0.05, 0.15),

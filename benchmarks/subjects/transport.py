@@ -26,8 +26,8 @@ def tables(pace: Pace) -> Iterator[Table]:
 def transport(pace: Pace, *, asynchronous: bool) -> Table:
     """Measure one kind of transport."""
     call = "await it.handle_async_request(request)" if asynchronous else "it.handle_request(request)"
-    title = f"one request through a transport, {'async' if asynchronous else 'blocking'}"
-    contest = Contest(title, BARE, pace, note=_NOTE)
+    brief = "async" if asynchronous else "blocking"
+    contest = Contest(f"one request through a transport, {brief}", BARE, pace, note=_NOTE, brief=brief)
     with tempfile.TemporaryDirectory() as folder:
         bare = Way(BARE, "floor", lambda studio: (studio, None))
         for way in (bare, *ways(Path(folder), asynchronous=asynchronous)):

@@ -143,8 +143,8 @@ def test_the_last_line_counts_the_goals_and_names_those_missed_or_not_measured()
     table = broken()
     table.subject = "race"
     assert summary([table]) == (
-        "goals met: 1 of 3; missed: race: ours, ratio is 2.00, not <= 1; "
-        "not measured: race: ours, ratio, not <= 1 of not there (no figure of not there)"
+        "goals met: 1 of 3; missed: race, ours (2.00, goal <= 1); "
+        "not measured: race, ours (goal <= 1 of not there): no figure of not there"
     )
     assert summary([]) == "goals met: 0 of 0"
 
