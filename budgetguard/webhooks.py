@@ -18,6 +18,7 @@ from urllib.parse import quote
 import anyio.to_thread
 import cachetools
 
+from budgetguard._tokens import is_token
 from budgetguard.errors import CallbackError, SettingError, StoreError
 from budgetguard.guard import AsyncGuard, Guard
 from budgetguard.model import TaskSeen
@@ -100,6 +101,8 @@ class WebhookApp:
         body_max: int = _BODY_MAX,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not callable(clock):
+            raise SettingError("clock", clock, "give a function that tells the seconds since 1970")
         if not isinstance(guard, Guard | AsyncGuard):
             raise SettingError("guard", type(guard).__name__, "give a Guard or an AsyncGuard")
         provider: object = guard.engine.provider
@@ -157,7 +160,8 @@ class WebhookApp:
             return _STATUS[error.kind], str(error), ()
         try:
             for task in tasks:
-                if task.state.ended:
+                # A permit's token is no id of the provider's, and no callback ends a permit.
+                if task.state.ended and not is_token(task.task_id):
                     await self._tell(task, key)
         except StoreError:
             return 503, "The store fails; send it again.", [_RETRY_AFTER]
@@ -203,7 +207,8 @@ class WebhookApp:
 
     def _once(self, headers: Mapping[str, str], tasks: Sequence[TaskSeen]) -> None:
         """Let a signature be repeated with what it came with first, and with nothing else."""
-        signature = headers.get("x-hmac-signature", "")
+        # Stripped as it is when it is compared: with a blank more it would be another one that is as good.
+        signature = headers.get("x-hmac-signature", "").strip()
         if "x-request-nonce" not in headers.get("x-hmac-signed-headers", "").lower():
             return  # without one, two callbacks of the same second may well have the same signature
         said = hashlib.sha256(repr(sorted(map(repr, tasks))).encode()).digest()
@@ -213,7 +218,7 @@ class WebhookApp:
 
     def _url(self, scope: Mapping[str, Any]) -> str:
         raw: bytes = scope.get("raw_path") or b""
-        path = self._signed_path or raw.decode("latin-1").partition("?")[0] or quote(scope["path"])
+        path = self._signed_path or raw.decode("latin-1").partition("?")[0] or quote(scope["path"], errors="replace")
         query: str = scope.get("query_string", b"").decode("latin-1")
         return f"{path}?{query}" if query else path
 
@@ -238,8 +243,8 @@ class _Keys:
             key = guard.engine.provider.key_of(guard.bearer.headers)
             keys = [] if key is None else [key]
         else:
-            keys = [secret] if isinstance(secret, str) else list(secret)
-        if not keys or any(not isinstance(key, str) or not key for key in keys):
+            keys = [secret] if isinstance(secret, str) else list(secret) if isinstance(secret, Iterable) else []
+        if not keys or any(not isinstance(key, str) or not key or not key.isascii() for key in keys):
             raise SettingError("secret", "(hidden)", "give the API key that creates the tasks, or a list of keys")
         self._all = tuple(keys)
 

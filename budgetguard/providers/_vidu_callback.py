@@ -47,7 +47,7 @@ def verify(
     max_age: float,
 ) -> Sequence[TaskSeen]:
     """Check a callback, and read what it tells. See `Vidu.verify_callback`."""
-    if not isinstance(secret, str) or not secret:
+    if not isinstance(secret, str) or not secret or not secret.isascii():
         raise SettingError("secret", "(hidden)", "give the API key that created the task")
     if isinstance(max_age, bool) or not isinstance(max_age, int | float) or not 0 < max_age <= 86_400:
         raise SettingError("max_age", max_age, "give seconds, more than 0, at most a day")

@@ -17,6 +17,7 @@ from budgetguard.providers import UdioPro, Vidu
 from budgetguard.stores import MemoryStore
 from budgetguard.webhooks import WebhookApp, webhook_app
 from tests.support.letters import NOW, Post
+from tests.support.permits import said
 from tests.support.scene import PATIENT, submit
 from tests.support.vidu import HOME, KEY, headers, made_up, quick, vidu
 from tests.support.ways import Way, way_named
@@ -233,6 +234,30 @@ async def test_a_signature_that_was_seen_before_cannot_be_sent_with_another_body
     assert await shop.running() == 1
 
 
+@pytest.mark.parametrize("more", ["\xa0", "\x85", " ", "\t"])
+async def test_a_signature_with_a_blank_more_is_the_same_signature(way: Way, more: str) -> None:
+    shop = Shop(way)
+    first, second = await shop.buy(), await shop.buy()
+    seen = Post(first)
+    assert (await deliver(shop.app, seen)).status == 200
+    seen.body = Post(second).body
+    seen.headers["X-HMAC-SIGNATURE"] += more
+    assert (await deliver(shop.app, seen)).status == 401
+    assert await shop.running() == 1
+
+
+async def test_no_callback_ends_a_permit(way: Way) -> None:
+    shop = Shop(way)
+    async with way.client(shop.guard, shop.fake.transport(), base_url=HOME, headers=headers()) as client:
+        await submit(client)  # which reads the balance
+    permit = await said(shop.guard.reserve(10))
+    for word in (permit.token, "bg1.", "bg1.AAAA"):
+        assert (await deliver(shop.app, Post(word, nonce=word[-4:]))).status == 200
+    assert permit.state == "held"
+    assert (await way.state(shop.guard, KEY)).pools[""].open == 1
+    await said(permit.release())
+
+
 async def test_a_header_that_comes_twice_is_none_of_the_two(way: Way) -> None:
     post = Post()
     twice = [(name.lower().encode(), value.encode()) for name, value in post.headers.items()]
@@ -368,6 +393,10 @@ def test_there_must_be_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
         ("secret", []),
         ("secret", [KEY, ""]),
         ("secret", [5]),
+        ("secret", 5),
+        ("secret", "caf\xe9"),
+        ("secret", "\ud800"),
+        ("clock", 5.0),
         ("path", "hooks"),
         ("path", "/a?b"),
         ("signed_path", ""),
