@@ -21,7 +21,7 @@ BENCH := $(BENCH_VENV)/.ready
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench search fleet wheel clean
+.PHONY: help demo test check bench search fuzz fleet wheel clean
 
 help:  ## Say what can be made
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -49,6 +49,9 @@ bench: $(BENCH)  ## Measure what the guard costs, beside its peers (FAST=1: unde
 search: $(DEV)  ## Search for an order of events that breaks a promise (SCHEDULES=how many, SEED=which to replay)
 	@$(PY) -m tests.search $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
 
+fuzz: $(DEV)  ## Look for input that misleads or breaks the guard (MINUTES=how long, SEED=, ARGS="--target vidu-credits")
+	@$(PY) -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 fleet: $(DEV)  ## Send many processes against one account (STORE=sqlite or valkey, ARGS="--kill 4 --seed 7")
 	@$(PY) -m tests.fleet --store $(or $(STORE),sqlite) $(ARGS)
 
@@ -58,7 +61,7 @@ wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where 
 	@$(PY) -m tests.house.wheel dist/*.whl
 
 clean:  ## Remove .venv and everything that was built
-	@rm -rf $(VENV) $(BENCH_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) $(BENCH_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage fuzz-findings
 	@find budgetguard tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(RUN): $(RECIPE) | $(PY)

@@ -78,8 +78,6 @@ class Reader:
         if isinstance(job, int) and not isinstance(job, bool):
             return self._job(index, "", Quote(_whole("credits", job)))
         if isinstance(job, Quote):
-            for name in ("credits", "slots"):
-                _whole(name, getattr(job, name))
             return self._job(index, job.source, job)
         if isinstance(job, httpx.Request):
             options, route = _http.options_of(job), _http.route_of(self._engine, job.method, job.url)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+from budgetguard._settings import whole
 from budgetguard.errors import SettingError
 
-__all__ = ["check_charge", "check_task_id"]
+__all__ = ["check_charge", "check_task_id", "checked"]
 
-_MOST = 10**15
+T = TypeVar("T")
 
 
 def check_charge(charge: Any) -> None:
@@ -17,8 +18,8 @@ def check_charge(charge: Any) -> None:
     Raises:
         SettingError: If it is not.
     """
-    if isinstance(charge, bool) or not isinstance(charge, int | None) or not 0 <= (charge or 0) <= _MOST:
-        raise SettingError("charge", charge, "give a whole number, 0 or more")
+    if charge is not None:
+        whole("charge", charge)
 
 
 def check_task_id(task_id: Any, *, needed: bool = False) -> None:
@@ -29,3 +30,16 @@ def check_task_id(task_id: Any, *, needed: bool = False) -> None:
     """
     if not isinstance(task_id, str if needed else str | None) or (needed and not task_id):
         raise SettingError("task_id", task_id, "give the provider's id as text")
+
+
+def checked(inner: T, offers: str) -> T:
+    """See that there is something to send with, of the right colour.
+
+    Raises:
+        SettingError: If there is not.
+    """
+    if isinstance(inner, type) or not callable(getattr(inner, offers, None)):
+        kind = "a transport" if offers == "handle_request" else "an async transport"
+        given = inner.__name__ if isinstance(inner, type) else type(inner).__name__
+        raise SettingError("inner", given, f"give {kind} of httpx, with {offers}()")
+    return inner

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 
 from budgetguard._asking import question_about
+from budgetguard._checks import check_task_id
 from budgetguard._http import REFUSALS, options_of, route_of
+from budgetguard._settings import given_address
 from budgetguard.engine import Engine, decode
 from budgetguard.errors import SettingError
 from budgetguard.model import Outcome, Route, RouteKind, TaskState, Verdict
@@ -58,11 +60,15 @@ class Following:
     """Follows one task until it has ended. Sends nothing itself."""
 
     def __init__(self, engine: Engine, client: Client, task_id: str, path: str, pace: Pace) -> None:
+        check_task_id(task_id, needed=True)
+        if not isinstance(path, str):
+            raise SettingError("path", path, "give the endpoint that started the task, as text")
         found = question_about(engine, task_id, path)
         if found is None:
             raise SettingError(
                 "task_id", task_id, f"give the id of a task that {engine.provider.name} can be asked about"
             )
+        see_client(client)
         self._asked, self._route = found
         self._engine = engine
         self._client = client
@@ -180,9 +186,20 @@ def _account(engine: Engine, request: httpx.Request) -> str:
     return engine.account(engine.provider.key_of(request.headers) or "").name
 
 
+def see_client(client: Any) -> None:
+    """See that there is a client to send with."""
+    if not isinstance(client, httpx.Client | httpx.AsyncClient):
+        raise SettingError("client", type(client).__name__, "give the httpx client the task is asked about with")
+
+
 def asked_for(client: Client, request: httpx.Request | str, json: Any) -> httpx.Request:
+    see_client(client)
     if isinstance(request, str):
-        return client.build_request("POST", request, json=json)
+        try:
+            return client.build_request("POST", request, json=json)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            right = f"give the address of a call that starts a task ({type(error).__name__})"
+            raise SettingError("request", given_address(request), right) from None
     if not isinstance(request, httpx.Request) or json is not None:
         raise SettingError("request", type(request).__name__, "give an httpx.Request, or an address and json=...")
     return request

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import httpx
 
 from budgetguard._documents import DOCUMENT_MAX, decode, unpacked
+from budgetguard._settings import SLOTS_MAX, flag, seconds, whole
 from budgetguard.engine import Engine
 from budgetguard.errors import (
     CreditsUnavailable,
@@ -53,6 +54,7 @@ REFUSAL_MAX = 64 * 1024
 """Bytes of a refusal that is not JSON that are kept with the exception."""
 
 _DIGITS_MAX = 19
+_PRIORITY_MAX = 10**9
 # No local protocol error: over HTTP/2 one may come after the request has left.
 _NOT_SENT = (
     httpx.ConnectError,
@@ -82,19 +84,14 @@ class CallOptions:
     skip: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("credits", "slots"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**15
-            ):
-                raise SettingError(name, value, "give a whole number, 0 or more")
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
-            raise SettingError("priority", self.priority, "give a whole number")
-        late = self.deadline
-        if late is not None and (isinstance(late, bool) or not isinstance(late, int | float) or not 0 <= late <= 1e9):
-            raise SettingError("deadline", late, "give seconds, 0 or more")
-        if not isinstance(self.skip, bool):
-            raise SettingError("skip", self.skip, "give True or False")
+        if self.credits is not None:
+            whole("credits", self.credits)
+        if self.slots is not None:
+            whole("slots", self.slots, 0, SLOTS_MAX)
+        whole("priority", self.priority, -_PRIORITY_MAX, _PRIORITY_MAX, right="give a whole number from -1e9 to 1e9")
+        if self.deadline is not None:
+            seconds("deadline", self.deadline, zero=True)
+        flag("skip", self.skip)
 
 
 _NO_OPTIONS = CallOptions()

@@ -217,8 +217,6 @@ def quote_of(credits: int | Quote, slots: int, pool: str, deadline: float | None
     if given is None:
         raise SettingError("credits", given, "give what the call costs at most, or a Quote")
     CallOptions(given, slots, priority, deadline)
-    if not isinstance(pool, str):
-        raise SettingError("pool", pool, "give the name of a limit")
     return Quote(given, slots, pool)
 
 
@@ -230,11 +228,12 @@ def words(tags: Tags | None) -> tuple[str, ...]:
     """
     if tags is None:
         return ()
-    found: tuple[Any, ...] = ()
-    if isinstance(tags, Mapping):
-        found = tuple(f"{name}={value}" for name, value in tags.items())
-    elif isinstance(tags, Sequence) and not isinstance(tags, str):
-        found = tuple(tags)
-    if (not found and tags) or not all(isinstance(word, str) for word in found):
+    given: Any = tags  # whatever the annotation says
+    found: tuple[Any, ...] | None = None
+    if isinstance(given, Mapping):
+        found = tuple(f"{name}={value}" if isinstance(name, str) else None for name, value in given.items())
+    elif isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        found = tuple(given)
+    if found is None or not all(isinstance(word, str) for word in found):
         raise SettingError("tags", tags, "give a list of words, or a mapping of names to words")
     return found

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from celery import Task
 from celery.exceptions import Reject, Retry
 
-from budgetguard._reserving import Tags
+from budgetguard._reserving import Tags, quote_of, words
+from budgetguard._settings import seconds
 from budgetguard.errors import CreditsUnavailable, InsufficientCredits, SettingError, StoreError
 from budgetguard.guard import Guard
 from budgetguard.job import JobPermit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 else:
     _Task = Task
 
+_WAITS_MAX = 10**9
 _WAITS = "budgetguard_waits"
 """The header that counts how often a task was sent again."""
 
@@ -76,6 +78,20 @@ class GuardedTask(_Task):
         wait: Seconds until a task that could not be admitted is tried again; doubles each time, with jitter.
         wait_max: The longest such delay, in seconds. Keep it well below the broker's visibility timeout.
     """
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Check what a task is made with, as soon as it is made.
+
+        Raises:
+            SettingError: If it cannot work.
+        """
+        super().__init_subclass__(**given)
+        seconds("wait", cls.wait, zero=True)
+        seconds("wait_max", cls.wait_max, zero=True)
+        credits = inspect.getattr_static(cls, "credits")
+        priced = credits is not None and not callable(credits) and not isinstance(credits, staticmethod)
+        quote_of(credits if priced else 0, cls.slots, cls.limit, None, 0)
+        words(cls.tags)
 
     abstract = True
     guard: Guard | Callable[[], Guard] | None = None
@@ -130,7 +146,8 @@ class GuardedTask(_Task):
         """Send it again, as it is, and say so."""
         request = self.request
         headers = dict(request.headers or {})
-        waits = int(headers.get(_WAITS, 0))
+        said = headers.get(_WAITS, 0)  # it comes from the broker
+        waits = said if isinstance(said, int) and 0 <= said < _WAITS_MAX else 0
         delay = min(self.wait_max, self.wait * 2.0 ** min(waits, 32)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         headers[_WAITS] = waits + 1
         again = self.signature_from_request(request, countdown=delay, retries=request.retries, headers=headers)
@@ -144,11 +161,14 @@ class GuardedTask(_Task):
         given = self._said("guard")
         if isinstance(given, Guard):
             return given
+        right = "give @app.task(base=GuardedTask, guard=...) a Guard, or a function that makes one"
         if not callable(given):
-            raise SettingError("guard", given, "give @app.task(base=GuardedTask, guard=...) a Guard, or what makes one")
+            raise SettingError("guard", type(given).__name__, right)
         process, guard = _made.get(given, (0, None))
         if guard is None or process != os.getpid():
             guard = cast("Callable[[], Guard]", given)()
+            if not isinstance(guard, Guard):
+                raise SettingError("guard", type(guard).__name__, right)
             _made[given] = (os.getpid(), guard)
         return guard
 

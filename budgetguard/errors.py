@@ -42,6 +42,9 @@ __all__ = [
     "UnknownPrice",
 ]
 
+_SHOWN_MAX = 200
+"""Characters of a wrong value that a message shows."""
+
 
 class BudgetGuardError(Exception):
     """The base of everything raised here. Since 0.1."""
@@ -357,11 +360,22 @@ class SettingError(BudgetGuardError, ValueError):
         self.name = name
         self.value = value
         self.right = right
-        super().__init__(f"{name}={value!r} is not usable: {right}.")
+        super().__init__(f"{name}={_shown(value)} is not usable: {right}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The value may be anything, also what cannot be pickled; its text is what counts.
-        return type(self), (self.name, _Shown(repr(self.value)), self.right)
+        return type(self), (self.name, _Shown(_shown(self.value)), self.right)
+
+
+def _shown(value: object) -> str:
+    """Show a wrong value, which may be of any size, or refuse to be shown: an integer of 5,000 digits does."""
+    if isinstance(value, _Shown):
+        return str(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever it is, it must not take the place of the message
+        return f"({type(value).__name__})"
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}... ({type(value).__name__})"
 
 
 class _Shown(str):

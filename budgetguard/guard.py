@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from budgetguard._asking import Asking, AsyncAsking
-from budgetguard._checks import check_charge, check_task_id
+from budgetguard._checks import check_charge, check_task_id, checked
 from budgetguard._core.account import Account
 from budgetguard._core.counters import SERIAL
 from budgetguard._core.settlement import finish
@@ -59,7 +59,8 @@ class _Base:
             raise SettingError("provider", _kind(provider), "give an adapter, for instance Guard(Vidu())")
         if policy is not None and not isinstance(policy, Policy):
             raise SettingError("policy", _kind(policy), "give a Policy")
-        if not isinstance(observers, Sequence) or not all(callable(observer) for observer in observers):
+        told: Any = observers
+        if not isinstance(told, Sequence) or isinstance(told, str) or not all(map(callable, told)):
             raise SettingError("observers", _kind(observers), "give a sequence of callables of one event")
         self._made = store is None or isinstance(store, str)
         if not self._made and (isinstance(store, type) or not hasattr(store, offers)):
@@ -117,6 +118,8 @@ class _Base:
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
         key = hide(key)
+        if key is None:
+            raise SettingError("key", None, "give the API key as text")
         return self.engine.account(key).name
 
     def _accounts(self, key: str | None) -> list[Account]:
@@ -194,7 +197,7 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         self._store: Store = self._opened
         self.driver = BlockingDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(self.driver, self.policy.lease)
-        self._given = self._inner = inner
+        self._given = self._inner = None if inner is None else checked(inner, "handle_request")
         self._asking: Asking | None = None
 
     @property
@@ -316,7 +319,7 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         self._store: AsyncStore = self._opened
         self.driver = ConcurrentDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(BlockingDriver(self._store, self.engine.tell), self.policy.lease)
-        self._given = self._inner = inner
+        self._given = self._inner = None if inner is None else checked(inner, "handle_async_request")
         self._asking: AsyncAsking | None = None
 
     @property

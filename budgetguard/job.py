@@ -17,6 +17,7 @@ from budgetguard._core.account import Hold
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._reserving import Tags, ask_for, quote_of, words
 from budgetguard._scope import Scope, scopes
+from budgetguard._settings import function, seconds
 from budgetguard.errors import PermitError, SettingError, StoreError
 from budgetguard.model import Quote
 from budgetguard.permit import AsyncPermit, Permit, obtain
@@ -54,8 +55,13 @@ class _Terms:
     def check(self) -> None:
         """Complain about what cannot work before the first run."""
         price = 0 if callable(self.credits) else self.credits
+        if self.timeout is not None:
+            seconds("timeout", self.timeout, zero=True)
         quote_of(price, self.slots, self.pool, self.timeout, self.priority)
         words(self.tags)
+        for name, read in (("charge", self.charge), ("task_id", self.task_id)):
+            if read is not None:
+                function(name, read, "give a function of what the job returns, or None")
 
     def outcome(self, result: Any) -> tuple[int | None, str | None]:
         """Read the charge and the task from a result."""

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from budgetguard._settings import CREDITS_MAX, SLOTS_MAX, pool_name, seconds, whole
+from budgetguard.errors import SettingError
+
 __all__ = [
     "Balance",
     "Capacity",
@@ -75,6 +78,9 @@ class Quote:
         task_lease: How long a task of this kind is believed to run when nothing is heard of it, in seconds;
             ``None`` for the provider's usual figure.
         source: The row of the price list this came from, for people to read.
+
+    Raises:
+        SettingError: If one of these cannot be: a price is a whole number from 0 to 10^15.
     """
 
     credits: int
@@ -83,6 +89,31 @@ class Quote:
     credits_min: int | None = None
     task_lease: float | None = None
     source: str = ""
+
+    def __post_init__(self) -> None:
+        # One look for what nearly all are; the second one finds out what is wrong, if anything is.
+        if not (
+            type(self.credits) is int
+            and 0 <= self.credits <= CREDITS_MAX
+            and type(self.slots) is int
+            and 0 <= self.slots <= SLOTS_MAX
+            and self.pool == ""
+            and self.credits_min is None
+            and self.task_lease is None
+            and type(self.source) is str
+        ):
+            self._check()
+
+    def _check(self) -> None:
+        whole("credits", self.credits)
+        whole("slots", self.slots, 0, SLOTS_MAX)
+        pool_name("pool", self.pool)
+        if self.credits_min is not None and whole("credits_min", self.credits_min) > self.credits:
+            raise SettingError("credits_min", self.credits_min, f"give at most credits, {self.credits}")
+        if self.task_lease is not None:
+            seconds("task_lease", self.task_lease)
+        if not isinstance(self.source, str):
+            raise SettingError("source", self.source, "give text")
 
     @property
     def slack(self) -> int:

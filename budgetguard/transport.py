@@ -16,6 +16,7 @@ import httpx
 
 from budgetguard import _bodies, _http
 from budgetguard._asking import Asking, AsyncAsking
+from budgetguard._checks import checked
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.refreshing import adopt, claim_for_user
@@ -53,7 +54,7 @@ class GuardTransport(httpx.BaseTransport):
         self._desk = Desk(guard.engine, on_refusal)
         self._driver = guard.driver
         self._heartbeat = guard.heartbeat
-        self._inner = httpx.HTTPTransport() if inner is None else inner
+        self._inner = httpx.HTTPTransport() if inner is None else checked(inner, "handle_request")
         self._asking = Asking(guard.engine, self._inner)
 
     @property
@@ -227,7 +228,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
         self._desk = Desk(guard.engine, on_refusal)
         self._driver = guard.driver
         self._heartbeat = guard.heartbeat
-        self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
+        self._inner = httpx.AsyncHTTPTransport() if inner is None else checked(inner, "handle_async_request")
         self._asking = AsyncAsking(guard.engine, self._inner)
 
     @property

@@ -18,6 +18,8 @@ from urllib.parse import quote
 import anyio.to_thread
 import cachetools
 
+from budgetguard._documents import DOCUMENT_MAX
+from budgetguard._settings import function, whole
 from budgetguard._tokens import is_token
 from budgetguard.errors import CallbackError, SettingError, StoreError
 from budgetguard.guard import AsyncGuard, Guard
@@ -101,8 +103,7 @@ class WebhookApp:
         body_max: int = _BODY_MAX,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not callable(clock):
-            raise SettingError("clock", clock, "give a function that tells the seconds since 1970")
+        function("clock", clock, "give a function that tells the seconds since 1970")
         if not isinstance(guard, Guard | AsyncGuard):
             raise SettingError("guard", type(guard).__name__, "give a Guard or an AsyncGuard")
         provider: object = guard.engine.provider
@@ -112,8 +113,8 @@ class WebhookApp:
         for name, value in (("path", path), ("signed_path", signed_path)):
             if value is not None and (not isinstance(value, str) or not value.startswith("/") or "?" in value):
                 raise SettingError(name, value, "give a path that begins with / and has no query")
-        if isinstance(body_max, bool) or not isinstance(body_max, int) or body_max < 1:
-            raise SettingError("body_max", body_max, "give a whole number of bytes, 1 or more")
+        right = f"give a whole number of bytes, from 1 to {DOCUMENT_MAX}"
+        whole("body_max", body_max, 1, DOCUMENT_MAX, right=right)
         if isinstance(max_age, bool) or not isinstance(max_age, int | float) or not 0 < max_age <= 86_400:
             raise SettingError("max_age", max_age, "give seconds, more than 0, at most a day")
         self._guard = guard

@@ -128,6 +128,25 @@ def test_a_wrong_setting_is_also_a_value_error() -> None:
     assert (error.name, error.value, error.right) == ("lease", 0, "give more than 0")
 
 
+class Unspeakable:
+    """Refuses to be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(10**5000, "lease=(int) is"), (Unspeakable(), "lease=(Unspeakable) is"), ("x" * 10**6, "x... (str) is")],
+    ids=["an integer of 5,000 digits", "refuses", "long"],
+)
+def test_a_wrong_setting_that_cannot_be_shown_is_named_all_the_same(value: Any, shown: str) -> None:
+    error = SettingError("lease", value, "give more than 0")
+    assert shown in str(error)
+    assert len(str(error)) < 300
+    assert str(travelled(error)) == str(error)
+
+
 def test_the_tree_in_the_documentation_is_the_tree_of_the_classes() -> None:
     drawn: dict[str, str] = {}
     path: list[str] = []

@@ -4,13 +4,16 @@ import copy
 import dataclasses
 import enum
 import inspect
+import math
 import pickle
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from budgetguard import model
+from budgetguard.errors import SettingError
 from budgetguard.model import (
     Balance,
     Capacity,
@@ -110,3 +113,26 @@ def test_the_document_of_a_reading_is_neither_shown_nor_compared() -> None:
     reading = Reading(5, document={"secret": "of somebody"})
     assert reading == Reading(5)
     assert "secret" not in repr(reading)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("credits", value) for value in (-5, 1.5, None, True, "5", Decimal(5), 10**15 + 1, 10**5000, math.nan)]
+    + [("slots", value) for value in (-1, 2.5, None, True, 10**9 + 1)]
+    + [("pool", value) for value in (None, 5, "a\x1fb", "a\nb", "\ud800")]
+    + [("credits_min", value) for value in (-1, 31, 1.5, True)]
+    + [("task_lease", value) for value in (0, -1, math.nan, math.inf, "60", True)]
+    + [("source", value) for value in (None, 5)],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else type(value).__name__,
+)
+def test_a_quote_that_cannot_be_is_refused_by_name(name: str, value: Any) -> None:
+    given: dict[str, Any] = {"credits": 30, name: value}
+    with pytest.raises(SettingError, match=f"^{name}=") as refused:
+        Quote(**given)
+    assert refused.value.name == name
+    assert len(str(refused.value)) < 500
+
+
+def test_a_quote_may_be_free_or_a_range_and_of_any_pool() -> None:
+    assert Quote(0, 0).slack == 0
+    assert Quote(10**15, 10**9, "images é", 0, 1e9, "a row").slack == 10**15

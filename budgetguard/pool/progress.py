@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -103,7 +104,8 @@ def meter_for(engine: Engine, progress: Progress) -> Meter | None:
         tell, close = _bar(progress)
         return Meter(engine, tell, close)
     update = getattr(progress, "update", None)
-    if callable(update) and not isinstance(progress, type):
+    # A dictionary and a set have one too, of another kind.
+    if callable(update) and not isinstance(progress, (type, Mapping, AbstractSet)):
         return Meter(engine, _Steps(update))
     if callable(progress):
         return Meter(engine, progress)

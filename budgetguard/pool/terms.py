@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from budgetguard._core.account import Account, Hold
 from budgetguard._reserving import Tags, ask_for
+from budgetguard._settings import whole
 from budgetguard.errors import (
     CreditsUnavailable,
     InsufficientCredits,
@@ -25,6 +26,7 @@ __all__ = ["OnInsufficient", "Price", "Terms"]
 
 OnInsufficient = Literal["stop", "skip"]
 """What a job the balance does not cover does to the rest: nothing more is taken, or only that one is left out."""
+_WORKERS_MAX = 100_000
 Price: TypeAlias = "int | Quote | Callable[..., int | Quote] | None"
 Blame = Literal["job", "credits", "account"]
 
@@ -49,8 +51,9 @@ class Terms:
             SettingError: If something cannot, or the guard has no key.
         """
         workers = self.max_workers
-        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-            raise SettingError("max_workers", workers, "give a whole number above 0, or None for no bound of its own")
+        if workers is not None:
+            right = f"give a whole number from 1 to {_WORKERS_MAX}, or None for no bound of its own"
+            whole("max_workers", workers, 1, _WORKERS_MAX, right=right)
         if self.on_insufficient not in ("stop", "skip"):
             raise SettingError("on_insufficient", self.on_insufficient, "give 'stop' or 'skip'")
         return self._ask(guard, 0 if self.credits is None or callable(self.credits) else self.credits)[0]

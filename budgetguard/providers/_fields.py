@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from budgetguard._settings import CREDITS_MAX
 from budgetguard.errors import ReadingError
 
 __all__ = ["CREDITS_MAX", "count", "identifier", "objects", "quoted", "retry_after", "sentence", "text", "whole"]
-
-CREDITS_MAX = 10**15
-"""The largest amount believed; more is a mistake, and would not fit every store's integers after a few additions."""
 
 # Some JSON encoders quote every 64-bit integer, and some write whole numbers with an empty fraction.
 _QUOTED = re.compile(r"[+-]?[0-9]{1,16}(?:\.0{1,6})?", re.ASCII)

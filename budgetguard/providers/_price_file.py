@@ -26,6 +26,10 @@ _RIVALS = (
     frozenset({"flat", "off_peak_flat"}),
 )
 
+_FILE_MAX = 1024 * 1024
+_DEPTH_MAX = 8
+_SHOWN_MAX = 200
+
 
 def price_list(shipped: str, changes: Prices) -> tuple[dict[str, Any], str]:
     """Give the list with the user's changes laid over it, and the date to show for it.
@@ -54,18 +58,32 @@ def _shipped(name: str) -> Mapping[str, Any]:
 def _from_file(path: Any) -> Mapping[str, Any]:
     if not isinstance(path, str | os.PathLike):
         raise SettingError("prices", type(path).__name__, "give a table of prices or the path of a TOML file")
+    shown = repr(os.fspath(path))[1:-1][-_SHOWN_MAX:]
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError("prices", os.fspath(path), f"give a readable TOML file ({error})") from error
+        with Path(path).open("rb") as file:
+            content = file.read(_FILE_MAX + 1)
+        if len(content) > _FILE_MAX:
+            raise SettingError("prices", shown, f"give a TOML file of at most {_FILE_MAX} bytes")
+        return tomllib.loads(content.decode())
+    except OSError as error:
+        right = f"give a TOML file that can be read ({error.strerror or type(error).__name__})"
+        raise SettingError("prices", shown, right) from error
+    except (ValueError, TypeError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError("prices", shown, f"give a readable TOML file ({str(error)[:_SHOWN_MAX]})") from error
+    except RecursionError:
+        raise SettingError("prices", shown, "give a TOML file whose tables are not nested so deep") from None
 
 
-def _check_names(table: Mapping[Any, Any], where: str) -> None:
+def _check_names(table: Mapping[Any, Any], where: str, depth: int = 0) -> None:
+    if depth > _DEPTH_MAX:
+        raise SettingError("prices", "(nested)", f"give tables nested at most {_DEPTH_MAX} deep")
     for name, value in table.items():
         if not isinstance(name, str) or not name:
             raise SettingError(where, name, "give names as text")
         if isinstance(value, Mapping):
-            _check_names(value, f"{where}.{name}")
+            _check_names(value, f"{where}.{name[:_SHOWN_MAX]}", depth + 1)
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

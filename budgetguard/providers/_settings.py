@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from budgetguard._settings import SLOTS_MAX, given_address, seconds, whole
 from budgetguard.errors import SettingError
 
 __all__ = ["api_key", "header_text", "lease", "limit", "origin", "slots"]
@@ -27,22 +28,23 @@ def origin(name: str, value: Any, *, path: str = "") -> str:
     """
     right = "give an http(s) origin such as 'https://api.example.com', without user, query or fragment"
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-        raise SettingError(name, value if isinstance(value, str) else type(value).__name__, right)
+        raise SettingError(name, given_address(value), right)
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        raise SettingError(name, _without_user(value), right) from None
+        raise SettingError(name, given_address(value), right) from None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc or "\\" in value:
-        raise SettingError(name, _without_user(value), right)
+        raise SettingError(name, given_address(value), right)
     if "?" in value or "#" in value:
-        # What follows may be a token.
-        raise SettingError(name, value.partition("?")[0].partition("#")[0] + "...", right)
+        raise SettingError(name, given_address(value), right)
     if parts.path.rstrip("/") not in ("", path):
-        raise SettingError(name, value, f"{right}; of paths only {path!r} may follow" if path else f"{right} or path")
+        raise SettingError(
+            name, given_address(value), f"{right}; of paths only {path!r} may follow" if path else f"{right} or path"
+        )
     host = _host(parts.hostname, parts.netloc)
     if host is None or port == 0:
-        raise SettingError(name, value, right)
+        raise SettingError(name, given_address(value), right)
     shown = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{shown}"
 
@@ -65,33 +67,21 @@ def _is_address(host: str, version: int) -> bool:
         return False
 
 
-def _without_user(value: str) -> str:
-    return f"...@{value.rpartition('@')[2]}" if "@" in value else value
-
-
 def limit(name: str, value: Any) -> int | None:
     """Check a limit on concurrency: ``None``, or a whole number above 0."""
     if value is None:
         return None
-    return _whole(name, value, 1)
+    return whole(name, value, 1, SLOTS_MAX)
 
 
 def slots(name: str, value: Any) -> int:
     """Check a number of slots, 0 or more."""
-    return _whole(name, value, 0)
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 10**9:
-        raise SettingError(name, value, f"give a whole number, {least} or more")
-    return value
+    return whole(name, value, 0, SLOTS_MAX)
 
 
 def lease(name: str, value: Any) -> float:
     """Check a duration in seconds, above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e9:
-        raise SettingError(name, value, "give seconds, more than 0, at most 1e9")
-    return float(value)
+    return seconds(name, value)
 
 
 def header_text(name: str, value: Any) -> str:

@@ -36,10 +36,10 @@ class Vidu:
     What it rests on, and how sure that is:
 
     - Balance: ``GET /ent/v2/credits``, https://platform.vidu.com/docs/get-account-info. The page's table calls the list
-      ``remaining_credits``, its example ``remains``; clients in the field read ``remains``. Both are taken. One row per
-      type of package; usable credits are the sum over the rows. Running are ``current_concurrency`` and
-      ``queue_count`` together: a task that waits at Vidu has a claim on the next slot. How the limits of several rows
-      combine is not documented; ``limits="max"`` is the careful reading.
+      ``remaining_credits``, its example ``remains``; clients in the field read ``remains``. Both are taken, but not if
+      they contradict each other. One row per type of package; usable credits are the sum over the rows. Running are
+      ``current_concurrency`` and ``queue_count`` together: a task that waits at Vidu has a claim on the next slot. How
+      the limits of several rows combine is not documented; ``limits="max"`` is the careful reading.
     - The balance may trail: https://platform.vidu.com/docs/quick-start speaks of hourly billing, which may or may not
       concern this number. `settlement_lag` is 0; ``Policy(settlement_lag=...)`` sets another.
     - Charges: in ``credits`` of every answer to a submitted call (documented), taken at submit (inferred).
@@ -243,6 +243,9 @@ class Vidu:
         name = "remains" if body.get("remains") is not None else "remaining_credits"
         if body.get(name) is None:
             raise ReadingError("is missing, and so is remaining_credits", field="remains")
+        other = body.get("remaining_credits")
+        if isinstance(other, list) and other != body[name]:
+            raise ReadingError("says something else than remaining_credits", field=name)
         rows = [
             Balance(
                 type=text(row, "type", where),
@@ -332,6 +335,9 @@ def _document(answer: Answer) -> Mapping[str, Any]:
                 raise ReadingError(f"the provider answered with {said}")
     if not isinstance(body, dict):
         raise ReadingError(f"it is not a JSON object (HTTP {answer.status})")
+    if body.get("reason"):
+        # Only errors have one; an empty list beside it is no balance of 0.
+        raise ReadingError(f"it is an error, though answered with HTTP {answer.status}", field="reason")
     return body
 
 

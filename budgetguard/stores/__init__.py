@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from budgetguard._settings import given_address
 from budgetguard.errors import SettingError
 from budgetguard.ports import AsyncStore
 from budgetguard.stores.memory import MemoryStore
@@ -33,8 +34,8 @@ def open_store(url: str) -> AsyncStore:
     Raises:
         SettingError: If it names none. The message does not show the address, which may hold a password.
     """
-    scheme = url.partition(":")[0].lower()
-    if scheme == "memory":
+    scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
+    if scheme == "memory" and url[len("memory:") :].strip("/") == "":
         return MemoryStore()
     if scheme == "sqlite":
         from budgetguard.stores.sqlite import SQLiteStore  # noqa: PLC0415 - loaded by those who use it
@@ -45,7 +46,7 @@ def open_store(url: str) -> AsyncStore:
 
         return RedisStore(url)
     known = "give sqlite:///path, redis://host, rediss://host, unix:///socket, valkey://host or memory:"
-    raise SettingError("store", f"{scheme}:..." if ":" in url else "...", known)
+    raise SettingError("store", given_address(url), known)
 
 
 def __getattr__(name: str) -> Any:

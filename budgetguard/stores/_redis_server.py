@@ -28,6 +28,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from budgetguard._settings import given_address
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.stores._redis_wire import SCRIPT, Args, Call, Page
 
@@ -61,7 +62,7 @@ class Server:
         if not colon or scheme not in _SCHEMES:
             # The address may hold a password wherever it is wrong, so it is not shown.
             right = f"give an address that begins with one of {', '.join(f'{name}://' for name in _SCHEMES)}"
-            raise SettingError("url", scheme if colon else "...", right)
+            raise SettingError("url", given_address(url), right)
         plain = f"{_SCHEMES[scheme]}://{rest}"
         _check(scheme, plain)
         self.timeout = timeout

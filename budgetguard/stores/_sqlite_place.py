@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+from budgetguard._settings import given_address, seconds
 from budgetguard.errors import SettingError
 
 __all__ = ["default_path", "path_of", "path_of_url"]
@@ -41,19 +41,18 @@ def path_of(path: str | os.PathLike[str], *, busy_timeout: float) -> Path:
     Raises:
         SettingError: If either cannot work.
     """
-    if not isinstance(busy_timeout, (int, float)) or not math.isfinite(busy_timeout) or busy_timeout < 0:
-        raise SettingError("busy_timeout", busy_timeout, "give seconds, 0 or more")
+    seconds("busy_timeout", busy_timeout, zero=True)
     if not isinstance(path, (str, os.PathLike)):
         raise SettingError("path", path, "give the path of a file")
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "\0" in text:
         raise SettingError("path", path, "give the path of a file")
     if text.lower().startswith(("sqlite:", "file:")):
-        raise SettingError("path", path, "give a path, or use SQLiteStore.from_url()")
+        raise SettingError("path", given_address(text), "give a path, or use SQLiteStore.from_url()")
     if text == ":memory:":
         raise SettingError("path", path, "give the path of a file; MemoryStore keeps accounts in memory")
     # Absolute, so that a later change of the working folder does not lead to another file.
-    return Path(text).expanduser().absolute()
+    return _expanded("path", text).absolute()
 
 
 def path_of_url(url: str) -> Path:
@@ -63,15 +62,25 @@ def path_of_url(url: str) -> Path:
         SettingError: If it is no such address.
     """
     if not isinstance(url, str) or not url.lower().startswith("sqlite:"):
-        raise SettingError("url", url, _RIGHT)
+        raise SettingError("url", given_address(url), _RIGHT)
     rest = url[len("sqlite:") :]
     if not rest:
         return default_path()
     path = unquote(rest.removeprefix("///"))
     if not rest.startswith("///") or not path or "?" in rest or "#" in rest or path == ":memory:":
-        raise SettingError("url", url, _RIGHT)
-    found = Path(path).expanduser()
+        raise SettingError("url", given_address(url) if "@" in url else url, _RIGHT)
+    found = _expanded("url", path)
     if not found.is_absolute() and not found.parent.is_dir():
         # Most likely an absolute path with a slash too few; a new folder here would split the account in two.
         raise SettingError("url", url, f"the folder {found.parent} does not exist below this one; {_RIGHT}")
     return found.absolute()
+
+
+def _expanded(name: str, text: str) -> Path:
+    """Find the home of whoever a path begins with, and see that the system can name the file."""
+    try:
+        found = Path(text).expanduser()
+        os.fsencode(found)
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(name, text, f"give a path that can be found ({error})".rstrip(".")) from None
+    return found

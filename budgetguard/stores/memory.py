@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from budgetguard._settings import function
 from budgetguard.ports import Loaded, Put, Scanned, Transacted, Transaction
 from budgetguard.stores._calling import call
 
@@ -44,6 +45,7 @@ class MemoryStore:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        function("clock", clock, "give a function that tells seconds")
         self._clock = clock
         self._accounts: dict[str, _Books] = {}
         self._lock = threading.Lock()

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
+from budgetguard._settings import flag, function
 from budgetguard.errors import StoreError
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 from budgetguard.stores._sqlite_batch import Batch, Writer
@@ -67,6 +68,9 @@ class SQLiteStore:
         clock: Callable[[], float] | None = None,
     ) -> None:
         where = path_of(path, busy_timeout=busy_timeout)
+        flag("durable", durable)
+        if clock is not None:
+            function("clock", clock, "give a function that tells seconds, or None for the machine's clock")
         self._clock = machine() if clock is None else given(clock)
         self._file = File(where, durable=durable, patience=busy_timeout, clock=self._clock)
         self._books = Books(self._clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from budgetguard.errors import SettingError
 
 __all__ = ["Clock", "ManualClock", "SystemClock"]
 
+_MOST = 1e12
+"""Seconds; more than a clock will ever tell."""
 _EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
@@ -44,9 +45,15 @@ class ManualClock:
     Args:
         start: What `monotonic` says first, in seconds.
         epoch: What `time` says first, in seconds since 1970; the start of 2026 unless given.
+
+    Raises:
+        SettingError: If one of these is no finite number.
     """
 
     def __init__(self, start: float = 0.0, *, epoch: float = _EPOCH) -> None:
+        for name, value in (("start", start), ("epoch", epoch)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
+                raise SettingError(name, value, "give seconds, a finite number of them")
         self._lock = threading.Lock()
         self._now = start
         self._epoch = epoch - start
@@ -83,7 +90,7 @@ class ManualClock:
 
         Since 0.1.
         """
-        if not math.isfinite(seconds) or seconds < 0:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _MOST:
             raise SettingError("seconds", seconds, "a clock moves forward, by a finite number of seconds")
         with self._lock:
             self._now += seconds
@@ -118,7 +125,7 @@ class SystemClock:
     """
 
     def __init__(self, *, speed: float = 1.0) -> None:
-        if not math.isfinite(speed) or speed <= 0:
+        if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed <= _MOST:
             raise SettingError("speed", speed, "a number above 0; 1 is real time")
         self.speed = speed
         self._start = time.monotonic()

@@ -19,7 +19,16 @@ from budgetguard.testing.journal import Fact, Journal
 from budgetguard.testing.mishaps import TRANSPORT_KINDS, Mishap, Mishaps, spoil
 from budgetguard.testing.provider import PrepaidAccount
 from budgetguard.testing.server import InProcessTransport, Serving, application, run
-from budgetguard.testing.settings import Charge, Latency, OfAccount
+from budgetguard.testing.settings import (
+    Charge,
+    Latency,
+    OfAccount,
+    check_chances,
+    check_prices,
+    check_rest,
+    check_times,
+    keys_of,
+)
 from budgetguard.testing.task import AccountState, Duration, FakeTask, Mode
 
 if TYPE_CHECKING:
@@ -65,6 +74,9 @@ class FakeProvider(ABC):
         lag_calls: Credits requests that must pass before a charge or a refund shows.
         queue_max: Most tasks waiting in ``"queue"`` mode; more are refused.
 
+    Raises:
+        SettingError: If one of these cannot work.
+
     Attributes:
         account: The account itself.
         url: Where the fake listens; ``""`` while it does not.
@@ -106,6 +118,10 @@ class FakeProvider(ABC):
         lag_calls: int = 0,
         queue_max: int | None = None,
     ) -> None:
+        check_prices(charge, default_price)
+        check_times(duration, latency, answer_latency, lag_seconds, clock)
+        check_chances(seed, fail_rate, rate_limit)
+        check_rest(lag_calls, queue_max, refund_failed=refund_failed)
         self.clock = SystemClock() if clock is None else clock
         self._epoch = self.clock.time() - self.clock.monotonic()
         self.rng = random.Random(seed)  # noqa: S311 - chance that must be repeatable
@@ -121,7 +137,7 @@ class FakeProvider(ABC):
             listener=self._changed,
             stages=self.stages,
         )
-        self._keys = None if keys is None else (keys,) if isinstance(keys, str) else tuple(keys)
+        self._keys = keys_of(keys)
         self._prices: PriceList | None = None
         self.charge = charge
         self.default_price = default_price

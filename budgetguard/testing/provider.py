@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from budgetguard._settings import whole
 from budgetguard.errors import SettingError
 from budgetguard.testing.clock import Clock
 from budgetguard.testing.journal import Fact, Journal
@@ -58,10 +59,9 @@ class PrepaidAccount:
         stages: Mapping[str, float] | None = None,
         tasks_max: int = 100_000,
     ) -> None:
-        if credits < 0:
-            raise SettingError("credits", credits, "a balance of 0 or more")
-        if mode not in ("queue", "reject"):
-            raise SettingError("mode", mode, "'queue' or 'reject'")
+        whole("credits", credits)
+        if not isinstance(mode, str) or mode not in ("queue", "reject"):
+            raise SettingError("mode", mode, "give 'queue' or 'reject'")
         self.mode: Mode = mode
         self.duration = duration
         self.queue_max: int | None = None
@@ -96,9 +96,7 @@ class PrepaidAccount:
 
     @staticmethod
     def _checked(limit: int | None) -> int | None:
-        if limit is not None and limit < 0:
-            raise SettingError("limit", limit, "0 or more tasks, or None for no limit")
-        return limit
+        return None if limit is None else whole("limit", limit, right="give a number of tasks, or None for no limit")
 
     # What callers do -----------------------------------------------------------------------------------------------
 

@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
+from budgetguard._settings import flag
+from budgetguard.errors import SettingError
 from budgetguard.model import RouteKind
 from budgetguard.providers.udio import UdioPro
 from budgetguard.testing.callbacks import Letter, is_loopback
 from budgetguard.testing.exchange import Reply, Request, json_reply
 from budgetguard.testing.fake import FakeProvider, Handler, PriceList
 from budgetguard.testing.journal import Fact
-from budgetguard.testing.settings import Settings
+from budgetguard.testing.settings import Settings, choice
 from budgetguard.testing.task import FakeTask, Mode, Phase, Refusal
 
 __all__ = ["FakeUdio"]
@@ -79,6 +81,11 @@ class FakeUdio(FakeProvider):
         check_user_agent: bool = True,
         **settings: Unpack[Settings],
     ) -> None:
+        choice("style", style, "status", "envelope")
+        flag("early_success", early_success)
+        flag("check_user_agent", check_user_agent)
+        if not isinstance(fail_type, str):
+            raise SettingError("fail_type", fail_type, "give the feed's word, as text")
         super().__init__(credits, limit, mode=mode, **settings)
         self.style: str = style
         self.early_success = early_success

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import Any, Literal, Unpack
 
+from budgetguard._settings import flag, whole
+from budgetguard.errors import SettingError
 from budgetguard.model import RouteKind
 from budgetguard.providers.vidu import Vidu
 from budgetguard.testing.callbacks import Letter, is_loopback, sign
 from budgetguard.testing.exchange import Reply, Request, json_reply
 from budgetguard.testing.fake import FakeProvider, Handler, PriceList
 from budgetguard.testing.journal import Fact
-from budgetguard.testing.settings import Settings
+from budgetguard.testing.settings import Settings, choice
 from budgetguard.testing.task import AccountState, FakeTask, Mode, Phase, Refusal
 from budgetguard.testing.vidu_list import TaskQuery
 from budgetguard.testing.vidu_tables import PATHS, REFUSALS, REQUIRED, SOLUTIONS, SYNCHRONOUS
@@ -76,11 +78,21 @@ class FakeVidu(FakeProvider):
         validate: bool = False,
         **settings: Unpack[Settings],
     ) -> None:
+        choice("field", field, "remains", "remaining_credits")
+        choice("limit_rows", limit_rows, "max", "sum")
+        for name, value in (("quoted", quoted), ("packages", packages), ("validate", validate)):
+            flag(name, value)
+        if not callable(report_charge):
+            flag("report_charge", report_charge)
+        whole("submit_status", submit_status, 200, 299, right="give the status of an accepted submit, from 200 to 299")
+        listed = tuple(types) if isinstance(types, Iterable) and not isinstance(types, str | bytes) else (None,)
+        if not all(isinstance(word, str) and word for word in listed):
+            raise SettingError("types", types, "give a list of types, such as ['metered', 'test']")
         super().__init__(credits, limit, mode=mode, **settings)
         self.field: str = field
         self.quoted = quoted
         self.report_charge = report_charge
-        self.types = tuple(types)
+        self.types = listed
         self.limit_rows = limit_rows
         self.packages = packages
         self.submit_status = submit_status

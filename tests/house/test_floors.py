@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping
 from tests.house.source import PACKAGE, assert_none, imports, modules
 
 FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
-    (frozenset({"_documents", "_version", "errors", "model", "events", "policy", "ports", "task_errors"}),),
+    (
+        frozenset({"_documents", "_settings", "_version"})
+        | {"errors", "model", "events", "policy", "ports", "task_errors"},
+    ),
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
     (frozenset({"_fingerprints", "_hidden", "_names", "_scope", "_tokens", "engine", "_drivers"}),),

@@ -299,9 +299,6 @@ WRONG: list[tuple[Any, str]] = [
     (1.5, r"jobs\[1\]='float'"),
     ("35", r"jobs\[1\]='str'"),
     (None, r"jobs\[1\]"),
-    (Quote(-5), r"jobs\[1\].credits=-5"),
-    (Quote(5, 2.5), r"jobs\[1\].slots=2.5"),  # type: ignore[arg-type]
-    (Quote(None), r"jobs\[1\].credits=None"),  # type: ignore[arg-type]
     ({}, r"jobs\[1\].credits=None"),
     ({"credits": "35"}, r"jobs\[1\].credits='35'"),
     ({"credits": 1.5}, r"jobs\[1\].credits=1.5"),

@@ -369,8 +369,22 @@ def test_both_names_of_the_list_are_taken_and_the_one_in_use_first() -> None:
     vidu = Vidu()
     assert vidu.reading(Answer(200, body={"remaining_credits": [other]})).credits == 7
     assert vidu.reading(Answer(200, body={"remains": None, "remaining_credits": [other]})).credits == 7
-    assert vidu.reading(Answer(200, body={"remains": [ROW], "remaining_credits": [other]})).credits == 500
-    assert vidu.reading(Answer(200, body={"remains": [], "remaining_credits": [other]})).credits == 0
+    assert vidu.reading(Answer(200, body={"remains": [ROW], "remaining_credits": [ROW]})).credits == 500
+    assert vidu.reading(Answer(200, body={"remains": [ROW], "remaining_credits": 7})).credits == 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"remains": [ROW], "remaining_credits": []},
+        {"remains": [], "remaining_credits": [ROW]},
+        {"remains": [], "reason": "InternalServiceFailure"},
+        {"remains": [], "code": 500, "reason": "InternalServiceFailure", "message": "", "metadata": {}},
+    ],
+)
+def test_two_lists_that_contradict_each_other_and_a_list_in_an_error_are_no_balance(body: Any) -> None:
+    with pytest.raises(ReadingError):
+        Vidu().reading(Answer(200, body=body))
 
 
 def test_an_empty_list_is_an_empty_account() -> None:
