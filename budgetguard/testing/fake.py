@@ -19,16 +19,7 @@ from budgetguard.testing.journal import Fact, Journal
 from budgetguard.testing.mishaps import TRANSPORT_KINDS, Mishap, Mishaps, spoil
 from budgetguard.testing.provider import PrepaidAccount
 from budgetguard.testing.server import InProcessTransport, Serving, application, run
-from budgetguard.testing.settings import (
-    Charge,
-    Latency,
-    OfAccount,
-    check_chances,
-    check_prices,
-    check_rest,
-    check_times,
-    keys_of,
-)
+from budgetguard.testing.settings import Charge, Latency, OfAccount, check_chances, check_counts, check_times, keys_of
 from budgetguard.testing.task import AccountState, Duration, FakeTask, Mode
 
 if TYPE_CHECKING:
@@ -118,10 +109,9 @@ class FakeProvider(ABC):
         lag_calls: int = 0,
         queue_max: int | None = None,
     ) -> None:
-        check_prices(charge, default_price)
+        check_counts(charge, default_price, lag_calls, queue_max)
         check_times(duration, latency, answer_latency, lag_seconds, clock)
-        check_chances(seed, fail_rate, rate_limit)
-        check_rest(lag_calls, queue_max, refund_failed=refund_failed)
+        check_chances(seed, fail_rate, rate_limit, refund_failed=refund_failed)
         self.clock = SystemClock() if clock is None else clock
         self._epoch = self.clock.time() - self.clock.monotonic()
         self.rng = random.Random(seed)  # noqa: S311 - chance that must be repeatable

@@ -17,8 +17,7 @@ __all__ = [
     "OfAccount",
     "Settings",
     "check_chances",
-    "check_prices",
-    "check_rest",
+    "check_counts",
     "check_times",
     "choice",
     "keys_of",
@@ -50,11 +49,14 @@ class Settings(TypedDict, total=False):
     queue_max: int | None
 
 
-def check_prices(charge: Any, default_price: Any) -> None:
-    """See that prices can be. Since 0.1."""
+def check_counts(charge: Any, default_price: Any, lag_calls: Any, queue_max: Any) -> None:
+    """See that prices and other numbers can be. Since 0.1."""
     if charge is not None and not callable(charge):
         whole("charge", charge)
     whole("default_price", default_price)
+    whole("lag_calls", lag_calls)
+    if queue_max is not None:
+        whole("queue_max", queue_max)
 
 
 def check_times(duration: Any, latency: Any, answer_latency: Any, lag_seconds: Any, clock: Any) -> None:
@@ -71,8 +73,9 @@ def check_times(duration: Any, latency: Any, answer_latency: Any, lag_seconds: A
         function("clock", getattr(clock, "monotonic", None), "give a clock, for instance ManualClock()")
 
 
-def check_chances(seed: Any, fail_rate: Any, rate_limit: Any) -> None:
-    """See that what depends on chance and on counting can be. Since 0.1."""
+def check_chances(seed: Any, fail_rate: Any, rate_limit: Any, *, refund_failed: Any) -> None:
+    """See that what goes wrong can. Since 0.1."""
+    flag("refund_failed", refund_failed)
     whole("seed", seed, -(2**64), 2**64, right="give a whole number of at most 64 bits")
     if isinstance(fail_rate, bool) or not isinstance(fail_rate, int | float) or not 0 <= fail_rate <= 1:
         raise SettingError("fail_rate", fail_rate, "give a share from 0 to 1")
@@ -81,14 +84,6 @@ def check_chances(seed: Any, fail_rate: Any, rate_limit: Any) -> None:
             raise SettingError("rate_limit", rate_limit, "give requests and seconds, such as (10, 1.0)")
         whole("rate_limit", rate_limit[0])
         seconds("rate_limit", rate_limit[1])
-
-
-def check_rest(lag_calls: Any, queue_max: Any, *, refund_failed: Any) -> None:
-    """See that the rest can be. Since 0.1."""
-    whole("lag_calls", lag_calls)
-    if queue_max is not None:
-        whole("queue_max", queue_max)
-    flag("refund_failed", refund_failed)
 
 
 def keys_of(keys: Any) -> tuple[str, ...] | None:
