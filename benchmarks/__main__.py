@@ -25,10 +25,9 @@ Subject = Callable[[Pace], Iterator[Table]]
 
 
 def measure(
-    subjects: Mapping[str, Callable[[], Subject]], pace: Pace, console: Console
-) -> tuple[list[Table], list[str]]:
-    """Measure and print subject by subject; give the tables, and what went wrong with whole subjects."""
-    tables: list[Table] = []
+    subjects: Mapping[str, Callable[[], Subject]], pace: Pace, console: Console, tables: list[Table]
+) -> list[str]:
+    """Measure and print subject by subject, and add to *tables*; give what went wrong with whole subjects."""
     broken: list[str] = []
     for name, find in subjects.items():
         console.rule(name, align="left", style="dim")
@@ -41,7 +40,7 @@ def measure(
             broken.append(f"{name} ({reason(error)})")
             console.print(f"{name} could not be measured:", style="red")
             console.print_exception()
-    return tables, broken
+    return broken
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -67,7 +66,11 @@ def main(argv: list[str] | None = None) -> None:
     machine = facts()
     console.print(headline(machine), style="dim")
     subjects = {name: (lambda name=name: load(name)) for name in arguments.only}
-    tables, broken = measure(subjects, Pace(fast=arguments.fast), console)
+    tables: list[Table] = []
+    try:
+        broken = measure(subjects, Pace(fast=arguments.fast), console, tables)
+    except KeyboardInterrupt:
+        broken = ["the rest (interrupted)"]
     save(arguments.json, machine, tables, fast=arguments.fast)
     console.print()
     if broken:

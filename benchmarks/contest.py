@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.statement import Setup, Statement, empty_loop
+from benchmarks.statement import Clock, Setup, Statement, empty_loop
 from benchmarks.table import ADDED, RATIO, VALUE, Column, Goal, Kind, Row, Spread, Table, Verdict
 
 __all__ = ["Contest", "Measured", "Pace", "reason"]
@@ -74,6 +74,7 @@ class Contest:
         rounds: How many rounds; by default what *pace* says for rows that take milliseconds.
         note: What a reader should know.
         brief: A word that tells the table from the subject's other tables.
+        clock: What statements are timed by. See `Statement`.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class Contest:
         rounds: int | None = None,
         note: str = "",
         brief: str = "",
+        clock: Clock = time.perf_counter,
     ) -> None:
         count = pace.rounds if rounds is None else rounds
         self._table = Table(title, unit, reference, count, tuple(columns), note=note, brief=brief)
         self._pace = pace
+        self._clock = clock
         self._contestants: list[_Contestant] = []
         self._runner = asyncio.Runner()
         self._empty = 0.0
@@ -111,7 +114,7 @@ class Contest:
         between: Callable[..., Any] | None = None,
     ) -> None:
         """Add a row that is a statement in a timed loop. See `Statement`."""
-        timed = Statement(code, setup, asynchronous, per, times, fresh, between)
+        timed = Statement(code, setup, asynchronous, per, times, fresh, between, self._clock)
         self._add(
             name,
             lambda: Measured(timed.sample(self._runner, self._empty)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def client(pace: Pace, *, asynchronous: bool) -> Table:
     call = "(await it.post(path, json=body)).json()" if asynchronous else "it.post(path, json=body).json()"
     title = f"one request of an httpx.{'AsyncClient' if asynchronous else 'Client'}"
     note = "The second bare row shows how far two equal rows are apart. Tasks end between samples, as in transport."
-    contest = Contest(title, BARE, pace, note=note, brief="async" if asynchronous else "blocking")
+    contest = Contest(
+        title, BARE, pace, note=note, brief="async" if asynchronous else "blocking", clock=time.process_time
+    )
     with tempfile.TemporaryDirectory() as folder:
         bare = (Way(name, "floor", lambda studio: (studio, None)) for name in (BARE, "bare again"))
         for way in (*bare, *ways(Path(folder), asynchronous=asynchronous)):

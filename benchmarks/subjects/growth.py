@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,7 +29,7 @@ def tables(pace: Pace) -> Iterator[Table]:
 def cost(pace: Pace, many: int) -> Table:
     """Measure one more hold, beside few and beside many."""
     few = f"budgetguard, {_FEW} held"
-    contest = Contest("reserve and settle beside other holds", few, pace, brief="cost")
+    contest = Contest("reserve and settle beside other holds", few, pace, brief="cost", clock=time.process_time)
     for name, held, goals in ((few, _FEW, ()), (f"budgetguard, {many:,} held", many, (Goal(1.1),))):
         contest.statement(
             name,

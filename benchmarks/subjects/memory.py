@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,7 +40,7 @@ def named(make: Callable[[], Any]) -> Callable[[], Names]:
 
 def blocking(pace: Pace) -> Table:
     """Measure callers in one thread."""
-    contest = Contest("reserve and settle, one thread", R, pace, note=NOTE, brief="blocking")
+    contest = Contest("reserve and settle, one thread", R, pace, note=NOTE, brief="blocking", clock=time.process_time)
     faster = tuple(Goal(1, beside=name) for name in (FIXED, PYRATE, THROTTLED))
     contest.statement(
         "budgetguard reserve(), settle()",
@@ -87,7 +88,7 @@ def blocking(pace: Pace) -> Table:
 def concurrent(pace: Pace) -> Table:
     """Measure callers on an event loop."""
     r = "yardstick R, async with"
-    contest = Contest("async with reserve(), asyncio", r, pace, note=NOTE, brief="async")
+    contest = Contest("async with reserve(), asyncio", r, pace, note=NOTE, brief="async", clock=time.process_time)
     contest.statement(
         "budgetguard async with reserve(): settle()",
         "async with guard.reserve(credits=35) as permit:\n    await permit.settle(charge=30)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ _POLICY = replace(stage.CALM, recheck_after=1e6)
 def tables(pace: Pace) -> Iterator[Table]:
     """Measure."""
     admission, returned = "budgetguard reserve(), settle()", "budgetguard reserve(), release()"
-    contest = Contest("a refusal beside an admission", admission, pace)
+    contest = Contest("a refusal beside an admission", admission, pace, clock=time.process_time)
     contest.statement(
         "budgetguard InsufficientCredits",
         "try:\n    guard.reserve(credits=too_much)\nexcept InsufficientCredits:\n    pass",

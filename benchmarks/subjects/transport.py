@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def transport(pace: Pace, *, asynchronous: bool) -> Table:
     """Measure one kind of transport."""
     call = "await it.handle_async_request(request)" if asynchronous else "it.handle_request(request)"
     brief = "async" if asynchronous else "blocking"
-    contest = Contest(f"one request through a transport, {brief}", BARE, pace, note=_NOTE, brief=brief)
+    contest = Contest(
+        f"one request through a transport, {brief}", BARE, pace, note=_NOTE, brief=brief, clock=time.process_time
+    )
     with tempfile.TemporaryDirectory() as folder:
         bare = Way(BARE, "floor", lambda studio: (studio, None))
         for way in (bare, *ways(Path(folder), asynchronous=asynchronous)):

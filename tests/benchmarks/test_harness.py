@@ -227,7 +227,8 @@ def test_a_subject_that_breaks_is_told_and_the_next_one_is_measured() -> None:
         yield broken()
 
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
-        tables, wrong = measure({"one": lambda: fails, "two": lambda: works}, QUICK, Console(file=nowhere))
+        tables: list[Table] = []
+        wrong = measure({"one": lambda: fails, "two": lambda: works}, QUICK, Console(file=nowhere), tables)
     assert wrong == ["one (RuntimeError: no server)"]
     assert [table.subject for table in tables] == ["two"]
 
