@@ -18,6 +18,7 @@ import cachetools
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.records import PORTABLE
 from budgetguard._documents import decode
 from budgetguard._fingerprints import Fingerprints
@@ -29,6 +30,7 @@ from budgetguard.events import Event, Observer
 from budgetguard.model import Outcome, PoolState, Quote, Reading, Route, RouteKind, State, TaskSeen, Verdict
 from budgetguard.policy import Policy
 from budgetguard.ports import Answer, Provider, Store
+from budgetguard.stores.memory import MemoryStore
 
 __all__ = ["Engine", "decode"]
 
@@ -57,27 +59,27 @@ class Engine:
         self._fingerprints = fingerprints
         self._names = names
         self._lock = threading.Lock()
-        self._alive: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
-        self._recent: cachetools.LRUCache[str, Account] = cachetools.LRUCache(_ACCOUNTS_MAX)
+        self._alive: weakref.WeakValueDictionary[str, QuickAccount] = weakref.WeakValueDictionary()
+        self._recent: cachetools.LRUCache[str, QuickAccount] = cachetools.LRUCache(_ACCOUNTS_MAX)
         self._forgotten: collections.deque[Callable[[], None]] = collections.deque()
         self._complained: set[str] = set()
         _engines.add(self)
 
     # -- accounts ---------------------------------------------------------------------------------------------------
 
-    def account(self, key: str) -> Account:
+    def account(self, key: str) -> QuickAccount:
         """Find the account a key belongs to."""
         return self._of(self._fingerprints.of(hide(key)))
 
-    def account_in(self, headers: Mapping[str, str]) -> Account | None:
+    def account_in(self, headers: Mapping[str, str]) -> QuickAccount | None:
         """Find the account of the key that headers carry; ``None`` where they carry none."""
         fingerprint = self._fingerprints.of(self.provider.key_of(headers))
         return None if fingerprint is None else self._of(fingerprint)
 
-    def _of(self, fingerprint: str) -> Account:
+    def _of(self, fingerprint: str) -> QuickAccount:
         return self.named(self._names.get(fingerprint) or f"{self.provider.name}:{fingerprint}")
 
-    def named(self, name: str) -> Account:
+    def named(self, name: str) -> QuickAccount:
         """Find an account by its name. Idle ones are forgotten when there are many; the store remembers."""
         with self._lock:
             account = self._alive.get(name)
@@ -87,17 +89,17 @@ class Engine:
             self._recent[name] = account
             return account
 
-    def accounts(self) -> list[Account]:
+    def accounts(self) -> list[QuickAccount]:
         """List the accounts this process has to do with."""
         with self._lock:
             return list(self._alive.values())
 
-    def _open(self, name: str) -> Account:
+    def _open(self, name: str) -> QuickAccount:
         provider = self.provider
         live: cachetools.TTLCache[str, None, float] = cachetools.TTLCache(
             _TASKS_MAX, provider.task_lease, time.monotonic
         )
-        account = Account(
+        account = QuickAccount(
             name,
             self.policy,
             reports_slots=provider.reports_slots,
@@ -114,6 +116,9 @@ class Engine:
             self._forgotten.popleft()()
         # A finalizer may run in the middle of anything, so it only leaves a note.
         weakref.finalize(account, self._forgotten.append, self.store.watch(name, _waker(weakref.ref(account))))
+        if type(self.store) is MemoryStore:  # no other kind of it: that may do more than this one
+            books = self.store.books(name)
+            account.attend(books.till, books.wake, books.is_shared)
         return account
 
     def state(self, account: Account, view: View) -> State:
@@ -154,7 +159,7 @@ class Engine:
         """Make the token of a permit."""
         return Token(name, task_id).sealed(partial(self._fingerprints.seal, account.name)).dumps()
 
-    def token_of(self, text: str, accounts: Iterable[Account]) -> tuple[Account, Token]:
+    def token_of(self, text: str, accounts: Iterable[Account]) -> tuple[QuickAccount, Token]:
         """Read a token, and find which of these accounts, or of those named in the settings, it belongs to.
 
         Raises:
@@ -193,7 +198,9 @@ class Engine:
         """
         try:
             verdict = self.provider.verdict(route, answer)
-            return replace(verdict, reason=_word(verdict.reason), message="")
+            if verdict.reason or verdict.message:
+                return replace(verdict, reason=_word(verdict.reason), message="")
+            return verdict
         except Exception as error:  # noqa: BLE001 - the caller's request must not suffer from our reading of its answer
             self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
             return Verdict(Outcome.UNKNOWN)

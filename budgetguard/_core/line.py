@@ -57,22 +57,23 @@ class Ticket:
 class Line:
     """The tickets of one limit, in order."""
 
-    __slots__ = ("_heap", "_waiting", "announced")
+    __slots__ = ("_heap", "announced", "waiting")
 
     def __init__(self) -> None:
         self.announced = 0
         """Tickets that other processes know of: heads, and those a higher priority went before later."""
         self._heap: list[Ticket] = []
-        self._waiting = 0
+        self.waiting = 0
+        """How many wait."""
 
     def __len__(self) -> int:
-        return self._waiting
+        return self.waiting
 
     def join(self, ticket: Ticket) -> None:
         """Take the place the ticket's priority and number give it."""
         ticket.gone = False
         heapq.heappush(self._heap, ticket)
-        self._waiting += 1
+        self.waiting += 1
 
     def leave(self, ticket: Ticket) -> bool:
         """Give the place up; says whether the ticket had one. Twice is harmless."""
@@ -80,8 +81,8 @@ class Line:
             return False
         ticket.gone = True
         self.announced -= ticket.announced
-        self._waiting -= 1
-        if len(self._heap) > 2 * self._waiting + _SLACK:
+        self.waiting -= 1
+        if len(self._heap) > 2 * self.waiting + _SLACK:
             # Those who left behind a head that stays must not pile up.
             self._heap = [other for other in self._heap if not other.gone]
             heapq.heapify(self._heap)
@@ -100,4 +101,4 @@ class Line:
         return 1 + sum(1 for other in self._heap if not other.gone and other.order < ticket.order)
 
     def __repr__(self) -> str:
-        return f"Line({self._waiting} waiting)"
+        return f"Line({self.waiting} waiting)"

@@ -116,15 +116,16 @@ def refuse_credits(account: Account, needed: int, view: View, free: int) -> NoRe
 
 
 def insufficient(
-    account: Account, needed: int, view: View, free: int, *, by_provider: bool = False
+    account: Account, needed: int, view: View, free: int, *, taken: int | None = None, by_provider: bool = False
 ) -> InsufficientCredits:
-    """Put the numbers of a look into a refusal."""
+    """Put the numbers of a look into a refusal; *taken* are the free credits that are out of the counters just now."""
     age = view.age
+    held = view.held if taken is None else view[c.BALANCE] - taken
     return InsufficientCredits(
         account=account.name,
         needed=needed,
         available=max(0, free - account.books.credits_headroom),
-        held=max(0, view.held),
+        held=max(0, held),
         balance=view[c.BALANCE],
         headroom=account.books.credits_headroom,
         read_at=None if age is None else view[c.READ_AT] / MICROS,

@@ -27,17 +27,17 @@ def forget(world: World) -> None:
     books = world.store._accounts[NAME]
     books.counters.clear()
     books.records.clear()
-    books.due.clear()
+    books.ends.clear()
     books.seconds.clear()
 
 
 def snapshot(world: World) -> Callable[[], None]:
     """What a server keeps on its disk; calling it is a restart with that."""
     books = world.store._accounts[NAME]
-    kept = copy.deepcopy((books.counters, books.records, books.due, books.seconds))
+    kept = copy.deepcopy((books.counters, books.records, books.ends, books.seconds))
 
     def restore() -> None:
-        books.counters, books.records, books.due, books.seconds = copy.deepcopy(kept)
+        books.counters, books.records, books.ends, books.seconds = copy.deepcopy(kept)
 
     return restore
 

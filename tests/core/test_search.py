@@ -41,7 +41,7 @@ SEEDS = {
     "a refund inside the reading is given back again": 55,
     "a finish wakes nobody": 0,
     "a release wakes nobody": 25,
-    "a newcomer overtakes the line": 183,
+    "a newcomer overtakes the line": 627,
     "a newcomer overtakes the heads of other lines": 50,
     "a head that leaves stays announced": 4,
     "the last come is served first": 1,
@@ -52,8 +52,11 @@ SEEDS = {
     "doubt about slots is ignored": 116,
     "doubt about credits is ignored": 64,
     "what a call draws stays with its job too": 2,
-    "a job keeps its slots while a call of its own waits for some": 272,
+    "a job keeps its slots while a call of its own waits for some": 2083,
     "what a call gives back goes to its job and to the account": 40,
+    "the quick path gives out what is not there": 7,
+    "a call accepted on the quick path is not tagged": 13,
+    "a call is refused at once on an old reading": 7,
 }
 
 
@@ -69,6 +72,7 @@ def test_the_search_meets_what_it_is_for() -> None:
     wanted = {"Queued", "OutcomeUnknown", "Expired", "InsufficientCredits", "StrangerSeen", "RefreshFailed", "Paused"}
     wanted |= {"QueueTimeout", "CreditsUnavailable", "killed", "suspended", "cancelled", "webhooks", "renewed", "late"}
     wanted |= {"Joined", "jobs", "jobs cancelled"}
+    wanted |= {"taken at once", "settled at once", "ended at once", "refused at once"}
     assert not wanted - met.keys()
 
 

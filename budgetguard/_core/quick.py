@@ -1,0 +1,198 @@
+"""The quick path of one account in this process: plain calls, decided on the till. See `budgetguard._core.till`.
+
+Each function does the whole of it or nothing, and says which; where it did nothing, the flows do it. None of them tells
+observers anything, so an account somebody listens to has no quick path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from budgetguard._core import counters as c
+from budgetguard._core.account import Account
+from budgetguard._core.counters import View, micros
+from budgetguard._core.records import PORTABLE, Record, clean, task_key
+from budgetguard._core.search import insufficient
+from budgetguard._core.till import Draft, Shelf, Till
+from budgetguard.errors import InsufficientCredits
+from budgetguard.model import TaskSeen, TaskState
+from budgetguard.policy import Policy
+
+__all__ = ["QuickAccount"]
+
+
+class QuickAccount(Account):
+    """An account that decides plain calls by itself where it has a till. Safe to share between threads."""
+
+    __slots__ = (
+        "_calls",
+        "_credits_headroom",
+        "_life",
+        "_line",
+        "_max_age",
+        "_others",
+        "_recheck_after",
+        "_slots_headroom",
+        "_tasks",
+        "_till",
+        "_wake",
+        "is_quick",
+    )
+
+    _till: Till
+    _calls: Shelf
+    _tasks: Shelf
+    _wake: Callable[[], None]
+    _others: Callable[[], bool]
+
+    def __init__(self, name: str, policy: Policy, **terms: Any) -> None:
+        super().__init__(name, policy, **terms)
+        self.is_quick = False
+        """Whether there is a till, so that what is said below may be asked at all."""
+        self._line = self.line("")
+        self._max_age, self._recheck_after = micros(policy.max_age), micros(policy.recheck_after)
+        self._credits_headroom, self._slots_headroom = policy.credits_headroom, policy.slots_headroom
+        self._life = 0
+        """The life of the account that this process knows."""
+
+    def attend(self, till: Till, wake: Callable[[], None], others: Callable[[], bool]) -> None:
+        """Decide plain calls on a till from here on, unless somebody listens or calls are charged at their end.
+
+        Args:
+            till: The account's, which every guard of the same store shares.
+            wake: Lets everybody who waits for the account look again.
+            others: Tells whether anybody but this one watches it.
+        """
+        self._till, self._wake, self._others = till, wake, others
+        self._calls = till.shelf(micros(self.policy.lease), self.task_lease, tasks=False)
+        self._tasks = till.shelf(micros(self.task_lease), self.task_lease, tasks=True)
+        self.is_quick = not self.listening and not self.books.at_completion
+
+    def take(self, owner: Callable[[], object], id: str, credits: int, slots: int) -> Draft | None:
+        """Admit a plain call at once. Its lease begins anew as long as *owner* gives somebody who holds it."""
+        till = self._till
+        with till.lock:
+            now = till.now()
+            if not (till.is_open or till.open(now)):
+                return None
+            if till.life != self._life:
+                self._learn()
+                return None
+            if now - till.read_at > self._max_age or self._line.waiting:
+                return None
+            calls = self._calls
+            draft = Draft(id, credits, slots, till.mark, now + calls.lease, owner, calls)
+            return draft if till.take(draft, calls, self._credits_headroom, self._slots_headroom) else None
+
+    def _learn(self) -> None:
+        """Learn the account's life from the long way, which looks at it with care; this call goes that way too."""
+        if not self.forgotten:
+            self._life = self.view[c.LIFE]
+
+    def refusal(self, credits: int) -> InsufficientCredits | None:
+        """Tell why a call cannot be paid, where the reading is young and nothing is on its way back."""
+        till = self._till
+        with till.lock:
+            now, free = till.now(), till.credits
+            if (
+                not till.is_open
+                or free - credits >= self._credits_headroom
+                or now - till.read_at > self._recheck_after
+                or not till.firm
+                or till.life != self._life
+                or self._line.waiting
+            ):
+                return None
+            return insufficient(self, credits, View(till.counters, now), free, taken=free)
+
+    def settle(self, draft: Draft, charge: int) -> bool:
+        """Accept a call that starts no task, and end it."""
+        till, calls = self._till, self._calls
+        with till.lock:
+            if draft.shelf is not calls or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
+                return False
+            till.book(draft, calls, charge)
+        self._news()
+        return True
+
+    def release(self, draft: Draft) -> bool:
+        """Give a call back whole."""
+        till, calls = self._till, self._calls
+        with till.lock:
+            if draft.shelf is not calls or not (till.is_open or till.open(till.now())):
+                return False
+            till.give_back(draft, calls)
+        self._news()
+        return True
+
+    def hand_over(self, draft: Draft) -> Record | None:
+        """Leave a call to the long way from here on; ``None`` if it has ended."""
+        with self._till.lock:
+            draft.shelf = None
+            if draft.word and draft.bucket < 0:
+                return None
+            return draft.record(self.task_lease)
+
+    def withdraw(self, id: str) -> None:
+        """Give a call back that was taken, perhaps, before its holder could know of it. Harmless if it was not."""
+        draft = self._calls.get(id)
+        if draft is not None:
+            self.release(draft)
+
+    def accept(self, draft: Draft, charge: int, task_id: str = "") -> bool:
+        """Accept a call; its slots stay with its task, or without one with its holder."""
+        till, calls, tasks = self._till, self._calls, self._tasks
+        draft.task_id = clean(task_id) if task_id else ""
+        name = draft.task_id or draft.id
+        with till.lock:
+            now = till.now()
+            if draft.shelf is not calls or not (till.is_open or till.open(now)) or till.mark != draft.mark:
+                return False
+            if name in tasks or task_key(name) in till.written:
+                return False
+            if task_id:
+                if draft.id.startswith(PORTABLE):
+                    return False  # a second record tells where it went
+                draft.owner = None
+            given = draft.credits > charge
+            till.accept(draft, calls, charge, tasks, name, now + tasks.lease)
+        if given:
+            self._news()
+        return True
+
+    def end(self, draft: Draft) -> bool:
+        """End an accepted call that started no task."""
+        return self._end(draft, draft.id, None)
+
+    def finish(self, task: TaskSeen) -> bool:
+        """End the task of an accepted call, which was seen to have ended; ``False`` if that is not known here."""
+        draft = self._tasks.get(task.task_id)
+        if draft is None:
+            return False
+        charge = task.charge
+        if task.state is not TaskState.SUCCEEDED and self.books.refund_failed:
+            charge = 0
+        if not self._end(draft, task.task_id, charge):
+            return False
+        if self.seen:
+            self.seen.pop(task.task_id, None)
+        return True
+
+    def _end(self, draft: Draft, name: str, charge: int | None) -> bool:
+        till, tasks = self._till, self._tasks
+        with till.lock:
+            if draft.shelf is not tasks or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
+                return False
+            if charge is None:
+                charge = draft.charge
+            elif charge != draft.charge and draft.bucket != till.bucket:
+                return False
+            till.finish(draft, tasks, name, charge)
+        self._news()
+        return True
+
+    def _news(self) -> None:
+        """Something is free: let those look again who wait for it, if anybody does."""
+        if self._line.waiting or self.watchers or len(self.lines) > 1 or self._others():
+            self._wake()
