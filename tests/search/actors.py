@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from budgetguard._core.account import Account, Hold
+from budgetguard._core.account import Hold
 from budgetguard._core.line import Ticket
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.steps import Fetch, Flow
 from budgetguard.errors import Refused
 from tests.search.provider import Snapshot
@@ -34,7 +35,7 @@ class Process:
         self.number = number
         self.alive = True
         self.asleep_until = 0
-        self.account = Account(
+        self.account = QuickAccount(
             ACCOUNT,
             scenario.policy,
             reports_slots=scenario.reports_slots,
@@ -45,6 +46,8 @@ class Process:
         )
         self.actors: set[Actor] = set()
         self.unwatch = world.store.watch(ACCOUNT, self._changed)
+        books = world.store.books(ACCOUNT)
+        self.account.attend(books.till, books.wake, books.is_shared)
 
     def _changed(self) -> None:
         tickets = [ticket for ticket in self.account.changed() if not isinstance(ticket.signal, WakeUp)]

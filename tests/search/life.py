@@ -9,13 +9,14 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
 from budgetguard._core.counters import Pool
 from budgetguard._core.refreshing import adopt, claim_for_user, look_again
-from budgetguard._core.settlement import abandon, call, catch_up, finish
+from budgetguard._core.settlement import abandon, catch_up
 from budgetguard._core.steps import Fetched, Flow
 from budgetguard.errors import Refused
 from budgetguard.model import Outcome, Quote, TaskState, Verdict
 from tests.search.actors import ACCOUNT, Actor, Process, UserFetch
 from tests.search.jobs import run_job
 from tests.search.mirror import Broken
+from tests.search.quick import call_quickly
 from tests.search.scenario import SECOND, Call, Scenario
 from tests.search.world import World
 
@@ -67,7 +68,6 @@ def _call(
         return None
     hold = Hold(f"c{number}", made.quote, priority=made.priority, deadline=made.deadline)
     hold.outer = outer
-    account = process.account
 
     def then(verdict: Verdict) -> None:
         _answered(world, process, hold, made, verdict)
@@ -80,9 +80,10 @@ def _call(
         if over is not None:
             over()
 
-    actor = world.start(
-        process, f"call c{number}", call(account, hold), hold=hold, call=made, then=then, on_refused=on_refused
-    )
+    def flow() -> Flow[Verdict]:
+        return (yield from call_quickly(world, process, hold, actor))
+
+    actor = world.start(process, f"call c{number}", flow(), hold=hold, call=made, then=then, on_refused=on_refused)
     world.say(actor, f"comes with {made.quote}")
     if made.cancel_at is not None:
         world.later(actor, made.cancel_at - made.at, _cancel, world, actor, over)
@@ -139,8 +140,7 @@ def _follow(world: World, process: Process, task_id: str, made: Call, *, key: st
     def answer(mark: int, state: TaskState) -> None:
         if state.ended:
             process.actors.discard(poller)
-            ended = finish(process.account, world.seen(task_id, key=key))
-            world.start(process, f"finish {task_id}", ended)
+            world.end_task(process, f"finish {task_id}", world.seen(task_id, key=key))
             return
         if not sync:
             process.account.seen[task_id] = mark

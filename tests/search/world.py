@@ -15,7 +15,7 @@ from typing import Any
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
-from budgetguard._core.settlement import finish, renew
+from budgetguard._core.settlement import renew
 from budgetguard._core.steps import (
     Ask,
     Asked,
@@ -30,12 +30,14 @@ from budgetguard._core.steps import (
     Wait,
     Wake,
 )
+from budgetguard._core.till import Draft
 from budgetguard.errors import Refused
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 from budgetguard.stores.memory import MemoryStore
 from tests.search.actors import Actor, Process, UserFetch, WakeUp
 from tests.search.mirror import Broken, Mirror
 from tests.search.provider import Attempt, Provider, Snapshot, Task
+from tests.search.quick import end_quickly, sync
 from tests.search.scenario import SECOND, Call, Scenario
 from tests.search.watch import Watch
 
@@ -66,6 +68,8 @@ class World:
         self._starved = self.rng.randrange(scenario.processes)
         self.processes = [Process(self, number) for number in range(scenario.processes)]
         self.fetches: set[Actor] = set()
+        self.drafts: dict[str, Draft] = {}
+        """Calls that were taken on the quick path, by the records they stand for."""
 
     # -- time -------------------------------------------------------------------------------------------------------
 
@@ -214,6 +218,7 @@ class World:
             if self.trace is not None:
                 self.say(actor, f"{'applied' if reply.applied else 'refused'} {_words(step.transaction)}")
             if reply.applied:
+                sync(self)
                 self.mirror.follow(step.transaction, reply, actor.snapshot)
                 self.watch.transacted(actor, step.transaction, reply)
         if not gone:
@@ -345,7 +350,15 @@ class World:
         process = self.processes[call.process if call.polled_by is None else call.polled_by]
         if process.alive:
             self.counted["webhooks"] += 1
-            self.start(process, f"webhook {task_id}", finish(process.account, self.seen(task_id)))
+            self.end_task(process, f"webhook {task_id}", self.seen(task_id))
+
+    def end_task(self, process: Process, name: str, task: TaskSeen) -> None:
+        """A process hears that a task has ended."""
+
+        def flow() -> Flow[bool]:
+            return (yield from end_quickly(self, process, actor, task))
+
+        actor = self.start(process, name, flow())
 
     def _call(self, attempt: Attempt) -> Call:
         return self.scenario.calls[attempt.call]
