@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 from budgetguard._settings import whole
 from budgetguard.errors import SettingError
+from budgetguard.model import TaskSeen, TaskState
 
-__all__ = ["check_charge", "check_task_id", "checked"]
+__all__ = ["check_charge", "check_task_id", "checked", "told_of"]
 
 T = TypeVar("T")
 
@@ -43,3 +44,20 @@ def checked(inner: T, offers: str) -> T:
         given = inner.__name__ if isinstance(inner, type) else type(inner).__name__
         raise SettingError("inner", given, f"give {kind} of httpx, with {offers}()")
     return inner
+
+
+def told_of(task_id: Any, state: Any, charge: Any) -> TaskSeen:
+    """Note what was told of a task's end.
+
+    Raises:
+        SettingError: If the id, the state or the charge is none.
+    """
+    check_task_id(task_id, needed=True)
+    check_charge(charge)
+    try:
+        ended = TaskState(state)
+    except ValueError:
+        ended = TaskState.RUNNING
+    if not ended.ended:
+        raise SettingError("state", state, "give 'succeeded', 'failed' or 'cancelled'")
+    return TaskSeen(task_id, ended, charge)

@@ -10,6 +10,7 @@ from budgetguard import _http
 from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.search import insufficient
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
@@ -66,6 +67,8 @@ class Holding(Guarding, Protocol):
     def asking(self) -> Asking: ...
     @property
     def bearer(self) -> httpx.Request: ...
+    @property
+    def own(self) -> QuickAccount: ...
 
 
 class AsyncHolding(AsyncGuarding, Protocol):
@@ -75,6 +78,8 @@ class AsyncHolding(AsyncGuarding, Protocol):
     def asking(self) -> AsyncAsking: ...
     @property
     def bearer(self) -> httpx.Request: ...
+    @property
+    def own(self) -> QuickAccount: ...
 
 
 class Inquiring(Protocol):
@@ -112,7 +117,7 @@ class Desk:
         self.engine = engine
         self.on_refusal = on_refusal
 
-    def route(self, request: httpx.Request) -> tuple[Route, Account] | None:
+    def route(self, request: httpx.Request) -> tuple[Route, QuickAccount] | None:
         """Say what the request is about and whose account it is on; ``None`` to leave it alone.
 
         The key stays in the request: a traceback may show the local names of every frame it passes.
@@ -123,7 +128,7 @@ class Desk:
         account = self.account(request)
         return None if account is None else (route, account)
 
-    def account(self, request: httpx.Request) -> Account | None:
+    def account(self, request: httpx.Request) -> QuickAccount | None:
         """Find the account of the request's own key; ``None`` where it has none."""
         return self.engine.account_in(request.headers)
 
@@ -132,6 +137,8 @@ class Desk:
         try:
             if options.credits is not None:
                 quote = Quote(options.credits, source="the call's own setting")
+            elif route.quote is not None:
+                quote = route.quote
             else:
                 quote = self.engine.provider.quote(route, body)
         except UnknownPrice as unknown:

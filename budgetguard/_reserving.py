@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio
-import httpx
 
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.permits import can_afford, end_by_token
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.settlement import abandon
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._http import CallOptions
+from budgetguard._scope import inside_nothing
+from budgetguard._settings import CREDITS_MAX, SLOTS_MAX
 from budgetguard.engine import Engine
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.model import Quote, TaskSeen
-from budgetguard.permit import AsyncPermit, Permit, aobtain, obtain
+from budgetguard.permit import AsyncPermit, Permit, aobtain, obtain, plain, quickly
 
 __all__ = ["AsyncReserving", "Reserving", "Tags", "ask_for", "quote_of", "words"]
 
@@ -57,7 +59,11 @@ class Reserving:
             SettingError: If one of these cannot work, or the guard has no key.
             StoreError: If the store fails.
         """
-        asked = ask_for(self.engine, self.bearer, credits, slots, pool, tags, deadline, priority)
+        if is_plain(credits, slots, priority) and pool == "" and task_id is None and tags is None and deadline is None:
+            had = quickly(self, credits, slots)
+            if had is not None:
+                return had
+        asked = ask_for(self.engine, self.own, credits, slots, pool, tags, deadline, priority)
         permit = Permit(self, *asked, task_id)
         obtain(permit)
         return permit
@@ -91,7 +97,7 @@ class Reserving:
             SettingError: If one of these cannot work, or the guard has no key.
             StoreError: If the store fails.
         """
-        asked = ask_for(self.engine, self.bearer, credits, slots, pool, tags, None, 0)
+        asked = ask_for(self.engine, self.own, credits, slots, pool, tags, None, 0)
         permit = Permit(self, *asked, task_id)
         return permit if obtain(permit, now=True) else None
 
@@ -111,7 +117,7 @@ class Reserving:
             SettingError: If one of these cannot work, or the guard has no key.
             StoreError: If the store fails.
         """
-        account, hold = ask_for(self.engine, self.bearer, credits, slots, pool, None, None, 0)
+        account, hold = ask_for(self.engine, self.own, credits, slots, pool, None, None, 0)
         try:
             return self.driver.run(
                 account,
@@ -124,7 +130,7 @@ class Reserving:
                 self.driver.run(account, abandon(account, hold))
             raise
 
-    def _finished(self: Holding, token: str, task: TaskSeen, accounts: list[Account]) -> bool:
+    def _finished(self: Holding, token: str, task: TaskSeen, accounts: Sequence[Account]) -> bool:
         account, named = self.engine.token_of(token, accounts)
         task = TaskSeen(named.task_id, task.state, task.charge)
         return self.driver.run(account, end_by_token(account, named.id, task))
@@ -148,7 +154,9 @@ class AsyncReserving:
 
         Used as ``async with guard.reserve(credits=35) as permit``, or ``permit = await guard.reserve(credits=35)``.
         """
-        asked = ask_for(self.engine, self.bearer, credits, slots, pool, tags, deadline, priority)
+        if is_plain(credits, slots, priority) and pool == "" and task_id is None and tags is None and deadline is None:
+            return plain(self, credits, slots)
+        asked = ask_for(self.engine, self.own, credits, slots, pool, tags, deadline, priority)
         return AsyncPermit(self, *asked, task_id)
 
     async def try_reserve(
@@ -161,13 +169,13 @@ class AsyncReserving:
         tags: Tags | None = None,
     ) -> AsyncPermit | None:
         """Get credits and slots now, or not at all. See `Guard.try_reserve`. Since 0.1."""
-        asked = ask_for(self.engine, self.bearer, credits, slots, pool, tags, None, 0)
+        asked = ask_for(self.engine, self.own, credits, slots, pool, tags, None, 0)
         permit = AsyncPermit(self, *asked, task_id)
         return permit if await aobtain(permit, now=True) else None
 
     async def can_afford(self: AsyncHolding, credits: int | Quote, slots: int = 1, *, pool: str = "") -> bool:
         """Look whether `reserve` would get this. Holds nothing. See `Guard.can_afford`. Since 0.1."""
-        account, hold = ask_for(self.engine, self.bearer, credits, slots, pool, None, None, 0)
+        account, hold = ask_for(self.engine, self.own, credits, slots, pool, None, None, 0)
         try:
             return await self.driver.run(
                 account,
@@ -180,25 +188,37 @@ class AsyncReserving:
                 await self.driver.run(account, abandon(account, hold))
             raise
 
-    async def _finished(self: AsyncHolding, token: str, task: TaskSeen, accounts: list[Account]) -> bool:
+    async def _finished(self: AsyncHolding, token: str, task: TaskSeen, accounts: Sequence[Account]) -> bool:
         account, named = self.engine.token_of(token, accounts)
         task = TaskSeen(named.task_id, task.state, task.charge)
         return await self.driver.run(account, end_by_token(account, named.id, task))
 
 
+def is_plain(credits: int | Quote, slots: int, priority: int) -> TypeGuard[int]:
+    """Tell whether numbers need no closer look: whole ones within bounds, and asked for inside no other permit."""
+    return (
+        type(credits) is int
+        and type(slots) is int
+        and type(priority) is int
+        and priority == 0
+        and 0 <= credits <= CREDITS_MAX
+        and 0 <= slots <= SLOTS_MAX
+        and inside_nothing()
+    )
+
+
 def ask_for(
     engine: Engine,
-    bearer: httpx.Request,
+    account: QuickAccount,
     credits: int | Quote,
     slots: int,
     pool: str,
     tags: Tags | None,
     deadline: float | None,
     priority: int,
-) -> tuple[Account, Hold]:
+) -> tuple[QuickAccount, Hold]:
     """Prepare a hold on the guard's own account."""
     quote = quote_of(credits, slots, pool, deadline, priority)
-    account = engine.account(engine.provider.key_of(bearer.headers) or "")
     return account, engine.permit(quote, priority, deadline, words(tags))
 
 

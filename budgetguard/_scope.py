@@ -8,21 +8,25 @@ from typing import Any
 
 from budgetguard._core.account import Account, Hold
 
-__all__ = ["Scope", "around", "scopes"]
+__all__ = ["Scope", "around", "inside_nothing", "scopes"]
 
 
 class Scope:
     """The block of one permit, as a link in the chain of those around a call."""
 
-    __slots__ = ("_before", "account", "guard", "hold", "outer", "permit")
+    __slots__ = ("_before", "account", "guard", "outer", "permit")
 
-    def __init__(self, permit: Any, guard: Any, account: Account, hold: Hold) -> None:
+    def __init__(self, permit: Any, guard: Any, account: Account) -> None:
         self.permit = permit
         self.guard = guard
         self.account = account
-        self.hold = hold
         self.outer: Scope | None = None
         self._before: Token[Scope | None] | None = None
+
+    @property
+    def hold(self) -> Hold:
+        """What the permit holds. Asking for it ends the permit's time on the quick path."""
+        return self.permit._hold  # type: ignore[no-any-return]  # noqa: SLF001 - a scope is the permit's own
 
     def enter(self) -> None:
         """Begin: calls made from here on, and in tasks and threads that copy this context, are inside."""
@@ -35,6 +39,11 @@ class Scope:
             with contextlib.suppress(ValueError):  # left in another context than entered: that one is gone
                 _here.reset(self._before)
             self._before = None
+
+
+def inside_nothing() -> bool:
+    """Tell whether whoever asks is inside no block at all."""
+    return _here.get() is None
 
 
 def scopes() -> list[Scope]:

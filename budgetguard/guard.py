@@ -12,9 +12,9 @@ from typing import Any, Self
 import httpx
 
 from budgetguard._asking import Asking, AsyncAsking
-from budgetguard._checks import check_charge, check_task_id, checked
-from budgetguard._core.account import Account
+from budgetguard._checks import checked, told_of
 from budgetguard._core.counters import SERIAL
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.settlement import finish
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
@@ -27,7 +27,7 @@ from budgetguard.engine import Engine
 from budgetguard.errors import SettingError
 from budgetguard.events import Observer
 from budgetguard.job import AsyncJobs, Jobs
-from budgetguard.model import State, TaskSeen, TaskState
+from budgetguard.model import State, TaskState
 from budgetguard.plan import AsyncPlans, Plans
 from budgetguard.policy import Policy
 from budgetguard.pool.offer import AsyncPools, Pools
@@ -91,6 +91,7 @@ class _Base:
         self._asking_in = 0
         self._parents: object = None
         self._bearer: httpx.Request | None = None
+        self._own: QuickAccount | None = None
         if given.api_key is not None:
             self._bearer = self._bear(given.api_key)
 
@@ -115,6 +116,14 @@ class _Base:
             self._bearer = self._bear(key)
         return self._bearer
 
+    @property
+    def own(self) -> QuickAccount:
+        """The account of that key. Raises the same."""
+        own = self._own
+        if own is None:
+            self._own = own = self.engine.account(self.engine.provider.key_of(self.bearer.headers) or "")
+        return own
+
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
         key = hide(key)
@@ -122,25 +131,25 @@ class _Base:
             raise SettingError("key", None, "give the API key as text")
         return self.engine.account(key).name
 
-    def _accounts(self, key: str | None) -> list[Account]:
+    def _accounts(self, key: str | None) -> list[QuickAccount]:
         return self.engine.accounts() if key is None else [self.engine.account(key)]
 
-    def _told(self, key: str | None) -> list[Account]:
+    def _told(self, key: str | None) -> list[QuickAccount]:
         """List the accounts a task may belong to: a guard that has just begun knows none yet but its own key's."""
         accounts = self._accounts(key)
         if key is None:
             with contextlib.suppress(SettingError):  # it has none
-                own = self.engine.account(self.engine.provider.key_of(self.bearer.headers) or "")
+                own = self.own
                 if own not in accounts:
                     accounts.append(own)
         return accounts
 
-    def asked(self, key: str | None) -> tuple[Account, httpx.Request]:
+    def asked(self, key: str | None) -> tuple[QuickAccount, httpx.Request]:
         """Find the account that is meant, and what to ask for its balance with: the guard's own, or that of *key*."""
         bearer = self.bearer if key is None else self._bear(key)
         return self.engine.account(self.engine.provider.key_of(bearer.headers) or ""), bearer
 
-    def _one(self, key: str | None) -> Account:
+    def _one(self, key: str | None) -> QuickAccount:
         accounts = self._accounts(key)
         if len(accounts) != 1:
             known = f"this guard knows {len(accounts)} accounts" if accounts else "no call has been made yet"
@@ -242,10 +251,13 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
             SettingError: If the id, the state or the charge is none.
         """
         key = hide(key)
-        task = _told_of(task_id, state, charge)
+        task = told_of(task_id, state, charge)
         if is_token(task_id):
             return self._finished(task_id, task, self._told(key))
-        return any(self.driver.run(account, finish(account, task)) for account in self._told(key))
+        accounts = self._told(key)
+        if any(account.is_quick and account.finish(task) for account in accounts):
+            return True
+        return any(self.driver.run(account, finish(account, task)) for account in accounts)
 
     def state(self, key: str | None = None) -> State:
         """Tell what is known of an account now, without asking the provider. Since 0.1.
@@ -349,10 +361,13 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
     ) -> bool:
         """Tell the guard that a task or a permit has ended. See `Guard.finished`. Since 0.1."""
         key = hide(key)
-        task = _told_of(task_id, state, charge)
+        task = told_of(task_id, state, charge)
         if is_token(task_id):
             return await self._finished(task_id, task, self._told(key))
-        for account in self._told(key):
+        accounts = self._told(key)
+        if any(account.is_quick and account.finish(task) for account in accounts):
+            return True
+        for account in accounts:
             if await self.driver.run(account, finish(account, task)):
                 return True
         return False
@@ -381,19 +396,3 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
 
 def _kind(value: object) -> str:
     return value.__name__ if isinstance(value, type) else type(value).__name__
-
-
-def _told_of(task_id: str, state: TaskState | str, charge: int | None) -> TaskSeen:
-    check_task_id(task_id, needed=True)
-    check_charge(charge)
-    return TaskSeen(task_id, _ended(state), charge)
-
-
-def _ended(state: TaskState | str) -> TaskState:
-    try:
-        ended = TaskState(state)
-    except ValueError:
-        ended = TaskState.RUNNING
-    if not ended.ended:
-        raise SettingError("state", state, "give 'succeeded', 'failed' or 'cancelled'")
-    return ended

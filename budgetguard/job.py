@@ -48,7 +48,7 @@ class _Terms:
         """Prepare the hold of one run."""
         price = self.credits(*args, **kwargs) if callable(self.credits) else self.credits
         return (
-            *ask_for(guard.engine, guard.bearer, price, self.slots, self.pool, self.tags, self.timeout, self.priority),
+            *ask_for(guard.engine, guard.own, price, self.slots, self.pool, self.tags, self.timeout, self.priority),
             None,
         )
 

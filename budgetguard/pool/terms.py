@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from budgetguard._core.account import Account, Hold
+from budgetguard._core.account import Hold
+from budgetguard._core.quick import QuickAccount
 from budgetguard._reserving import Tags, ask_for
 from budgetguard._settings import whole
 from budgetguard.errors import (
@@ -44,7 +45,7 @@ class Terms:
     deadline: float | None
     priority: int
 
-    def check(self, guard: Any) -> Account:
+    def check(self, guard: Any) -> QuickAccount:
         """Complain about what cannot work, once and at once; gives the account.
 
         Raises:
@@ -60,7 +61,7 @@ class Terms:
 
     def ask(
         self, guard: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Account, Hold, bool]:
+    ) -> tuple[QuickAccount, Hold, bool]:
         """Prepare the hold of one job; tells too whether it stands for the function itself.
 
         Otherwise what the function does through jobs and guarded clients draws on it and ends by itself.
@@ -74,7 +75,7 @@ class Terms:
 
     def _asked(
         self, guard: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Account, Hold, bool]:
+    ) -> tuple[QuickAccount, Hold, bool]:
         inner, args, kwargs = _bare(guard, function, args, kwargs)
         terms = terms_of(inner, guard)
         if self.credits is not None:
@@ -85,9 +86,9 @@ class Terms:
             return account, hold, False
         return (*self._ask(guard, 0), False)
 
-    def _ask(self, guard: Any, price: int | Quote) -> tuple[Account, Hold]:
-        engine, bearer = guard.engine, guard.bearer
-        return ask_for(engine, bearer, price, self.slots, self.pool, self.tags, self.deadline, self.priority)
+    def _ask(self, guard: Any, price: int | Quote) -> tuple[QuickAccount, Hold]:
+        engine, own = guard.engine, guard.own
+        return ask_for(engine, own, price, self.slots, self.pool, self.tags, self.deadline, self.priority)
 
     def blame(self, error: BaseException, account: str) -> Blame:
         """Tell what an error is about: the one job, the credits of the account, or all jobs that would follow."""
