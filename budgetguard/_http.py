@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import httpx
 
@@ -179,15 +180,50 @@ def answer_of(response: httpx.Response, raw: bytes | None, *, most: int = BODY_M
     *raw* is the body as it came, still encoded; ``None`` if it was not looked at. A body that unpacks to more than
     *most* bytes was not looked at either.
     """
-    headers = response.headers
-    content = raw
-    if raw is not None and "content-encoding" in headers:
-        content = unpacked(raw, headers["content-encoding"], most)
-    if content is None:
-        return Answer(response.status_code, headers)
-    body = decode(content)
-    text = "" if body is not None else content[:200].decode("utf-8", "replace")
-    return Answer(response.status_code, headers, body, text)
+    if raw is None:
+        return Answer(response.status_code, response.headers)
+    return _Unread(response.status_code, response.headers, raw, most)
+
+
+class _Unread(Answer):
+    """An answer whose body is decoded when an adapter looks at it, and not before."""
+
+    __slots__ = ("_document", "_most", "_raw")
+
+    headers: httpx.Headers
+    _document: Any
+    _raw: bytes
+    _most: int
+
+    def __init__(self, status: int, headers: httpx.Headers, raw: bytes, most: int) -> None:
+        put = object.__setattr__
+        put(self, "status", status)
+        put(self, "headers", headers)
+        put(self, "_raw", raw)
+        put(self, "_most", most)
+
+    @property
+    def body(self) -> Any:
+        """The decoded JSON document; ``None`` where there is none that can be read."""
+        try:
+            return self._document
+        except AttributeError:
+            content = self._unpacked()
+            document = None if content is None or not is_json(self.headers) else decode(content)
+            object.__setattr__(self, "_document", document)
+            return document
+
+    @property
+    def text(self) -> str:
+        """The first part of an answer that was not JSON."""
+        content = None if self.body is not None else self._unpacked()
+        return "" if content is None else content[:200].decode("utf-8", "replace")
+
+    def _unpacked(self) -> bytes | None:
+        headers = self.headers
+        return (
+            unpacked(self._raw, headers["content-encoding"], self._most) if "content-encoding" in headers else self._raw
+        )
 
 
 def kept(response: httpx.Response, raw: bytes | None) -> httpx.Response:

@@ -59,11 +59,13 @@ class Route:
         kind: What it is about.
         path: The provider's name of the endpoint, e.g. ``text2video``; the key into its price list.
         task_id: The task asked about, for ``POLL`` and ``CANCEL``.
+        quote: The price of a ``SUBMIT``, where it depends on the endpoint alone: then no body is read for it.
     """
 
     kind: RouteKind
     path: str
     task_id: str | None = None
+    quote: Quote | None = None
 
 
 @dataclass(frozen=True, slots=True)

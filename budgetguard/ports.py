@@ -62,6 +62,9 @@ class Provider(Protocol):
     All methods are pure and must be safe to call from any thread. Only `quote`, `reading` and `credits_request` may
     raise, and only what is named there: an adapter that cannot make sense of an answer says so in its `Verdict`.
 
+    An adapter whose `key_of` looks at one header only may name it, in lower case, in an attribute ``key_header``. Then
+    the account of a request that comes again is found without asking it.
+
     Attributes:
         name: Short and lower-case; the first half of an account's name.
         unit: What a credit is, for people to read, e.g. ``"credits"`` or ``"US cents"``.

@@ -27,17 +27,20 @@ from budgetguard.model import Outcome, Verdict
 __all__ = ["abandon", "call", "catch_up", "finish", "release", "renew", "settle"]
 
 
-def call(account: Account, hold: Hold) -> Flow[Verdict]:
+def call(account: Account, hold: Hold, verdict: Verdict | None = None) -> Flow[Verdict]:
     """Admit a call, send it and settle it; one the provider did not take for want of a slot goes back into the line.
+
+    With a *verdict* it was admitted and sent once already, on the quick path, and that is what came of it.
 
     Raises:
         Refused: If it was not sent.
     """
     name, attempt = hold.id, 0
     while True:
-        yield from enter(account, hold)
-        hold.sent = True
-        verdict = yield from Send(hold.id)
+        if verdict is None:
+            yield from enter(account, hold)
+            hold.sent = True
+            verdict = yield from Send(hold.id)
         attempt += 1
         crowded = verdict.outcome in (Outcome.CONCURRENCY, Outcome.RATE)
         again = crowded and hold.resendable and attempt <= account.policy.resend_max
@@ -46,7 +49,7 @@ def call(account: Account, hold: Hold) -> Flow[Verdict]:
             return verdict
         hold.id = f"{name}.{attempt}"
         hold.sent = False
-        hold.record = None
+        hold.record = verdict = None
 
 
 def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, resent: bool = False) -> Flow[None]:

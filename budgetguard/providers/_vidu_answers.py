@@ -70,16 +70,25 @@ _SYNCHRONOUS = frozenset({"audio-clone", "img2video-prompt-recommendation"})
 
 def verdict(route: Route, answer: Answer) -> Verdict:
     """Read what became of a submitted call."""
-    body: Mapping[str, Any] = answer.body if isinstance(answer.body, dict) else {}
-    reason, message = sentence(body.get("reason")), sentence(body.get("message"))
+    document = answer.body
+    body: Mapping[str, Any] = document if isinstance(document, dict) else {}
     if 200 <= answer.status < 300:
-        task_id = next((found for name in _TASK_IDS if (found := identifier(body.get(name)))), None)
+        task_id = _task_id(body)
         if task_id is not None or _tells(route, body):
             over = route.path in _SYNCHRONOUS or _state(body) in (TaskState.SUCCEEDED, TaskState.FAILED)
             return Verdict(Outcome.ACCEPTED, charge=_charge(body), task_id=None if over else task_id)
     # A success that names no task, no charge and no state (a proxy's page, say) tells nothing.
+    reason, message = sentence(body.get("reason")), sentence(body.get("message"))
     outcome = _REASONS.get(reason, _by_status(answer.status))
     return Verdict(outcome, retry_after=retry_after(answer.headers), reason=reason, message=message)
+
+
+def _task_id(body: Mapping[str, Any]) -> str | None:
+    for name in _TASK_IDS:
+        found = identifier(body.get(name))
+        if found:
+            return found
+    return None
 
 
 def _tells(route: Route, body: Mapping[str, Any]) -> bool:

@@ -59,6 +59,7 @@ class UdioPro:
     name: str = "udio"
     unit: str = "credits"
     charged_at: str = "submit"
+    key_header: str = "authorization"
     settlement_lag: float = 0.0
     reports_slots: bool = False
 

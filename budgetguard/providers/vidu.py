@@ -11,6 +11,7 @@ from budgetguard.errors import ReadingError, SettingError
 from budgetguard.model import Balance, Capacity, Package, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
 from budgetguard.ports import Answer, ProviderRequest
 from budgetguard.providers._fields import CREDITS_MAX, count, identifier, objects, quoted, sentence, text, whole
+from budgetguard.providers._memo import PriceMemo
 from budgetguard.providers._price_file import Prices
 from budgetguard.providers._settings import api_key, lease, limit, origin, slots
 from budgetguard.providers._vidu_answers import missing, observe, verdict
@@ -74,6 +75,7 @@ class Vidu:
     name: str = "vidu"
     unit: str = "credits"
     charged_at: str = "submit"
+    key_header: str = "authorization"
     settlement_lag: float = 0.0
     reports_slots: bool = True
 
@@ -98,7 +100,8 @@ class Vidu:
         self._limits = limits
         self._concurrency = limit("concurrency", concurrency)
         self._provider_queue = slots("provider_queue", provider_queue)
-        self._prices = ViduPrices(prices, source_seconds_max=limit("source_seconds_max", source_seconds_max))
+        rates = ViduPrices(prices, source_seconds_max=limit("source_seconds_max", source_seconds_max))
+        self._prices = PriceMemo(lambda path, body: rates.quote(_named(path), body))
         self._task_lease = lease("task_lease", task_lease)
 
     @classmethod
@@ -155,8 +158,7 @@ class Vidu:
         Raises:
             UnknownPrice: If the list has no row for it, or the request does not tell enough.
         """
-        path = route.path.strip("/").removeprefix(f"{_ROOT.strip('/')}/")
-        return self._prices.quote(_endpoint(path.split("/")), body)
+        return self._prices.quote(route.path, body)
 
     def verdict(self, route: Route, answer: Answer) -> Verdict:
         """Read what became of a submitted call.
@@ -306,6 +308,11 @@ def _types(value: Any) -> frozenset[str] | None:
     if not isinstance(types, tuple) or not types or any(not isinstance(type_, str) or not type_ for type_ in types):
         raise SettingError("credit_types", value, "give 'sum', a type such as 'metered', or a tuple of types")
     return frozenset(types)
+
+
+def _named(path: str) -> str:
+    """Give the price list's name of an endpoint that may be written as a whole path."""
+    return _endpoint(path.strip("/").removeprefix(f"{_ROOT.strip('/')}/").split("/"))
 
 
 def _endpoint(parts: list[str]) -> str:

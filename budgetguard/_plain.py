@@ -1,0 +1,153 @@
+"""Plain calls of a transport: priced, admitted and settled on the quick path. See `budgetguard._core.quick`.
+
+What a request is about, and whose account it is on, is remembered for those that come again: both follow from a few of
+its bytes. Whatever is not plain (settings of its own, a body that cannot be read twice, a price that is a range, a call
+inside a job, nothing free just now) is left to the flows, which look at it from the beginning.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import httpx
+
+from budgetguard._core.account import Hold
+from budgetguard._core.quick import QuickAccount
+from budgetguard._core.records import clean
+from budgetguard._core.till import Draft
+from budgetguard._documents import decode
+from budgetguard._http import route_of
+from budgetguard._names import new_name
+from budgetguard._scope import inside_nothing
+from budgetguard.engine import Engine
+from budgetguard.errors import UnknownPrice
+from budgetguard.model import Outcome, Quote, Route, RouteKind, Verdict
+
+__all__ = ["PlainCall", "PlainCalls"]
+
+_ROUTES_MAX = 256
+_ACCOUNTS_MAX = 1024
+
+
+class PlainCall:
+    """One call that was admitted at once, until its answer is settled."""
+
+    __slots__ = ("__weakref__", "account", "draft", "quote", "route")
+
+    def __init__(self, account: QuickAccount, route: Route, quote: Quote) -> None:
+        self.account = account
+        self.route = route
+        self.quote = quote
+        self.draft: Draft | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its reservation."""
+        return "" if self.draft is None else self.draft.id
+
+    def settle(self, verdict: Verdict, *, over: bool) -> bool:
+        """Book that the provider took it; ``False`` if only the long way will do.
+
+        *over* says that nothing of it goes on where no task was started: its answer was read already.
+        """
+        account, draft, task_id = self.account, self.draft, verdict.task_id
+        if draft is None or verdict.outcome is not Outcome.ACCEPTED:
+            return False
+        charge = draft.credits if verdict.charge is None else verdict.charge
+        if task_id is None and over:
+            return account.settle(draft, charge)
+        if account.ended and task_id is not None and clean(task_id) in account.ended:
+            return False  # a webhook was quicker than the answer
+        return account.accept(draft, charge, task_id or "")
+
+    def end(self) -> bool:
+        """End a call without a task, whose answer was closed; ``False`` if only the long way will do."""
+        return self.draft is not None and self.account.end(self.draft)
+
+    def hold(self, *, resendable: bool = True) -> Hold:
+        """Leave it to the long way, as a call that was sent."""
+        draft = self.draft
+        hold = Hold(self.name, self.quote, resendable=resendable)
+        if draft is not None:
+            hold.record, hold.mark = self.account.hand_over(draft), draft.mark
+        hold.sent = True
+        return hold
+
+
+class PlainCalls:
+    """Finds the plain ones among a transport's requests. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        header = getattr(engine.provider, "key_header", "")
+        self._header = header.encode() if isinstance(header, str) else b""
+        self._routes: dict[tuple[str, bytes, bytes, int | None, bytes], Route] = {}
+        self._accounts: dict[int, QuickAccount] = {}
+
+    def begin(self, request: httpx.Request) -> PlainCall | None:
+        """Admit a plain call at once; ``None`` if only the long way can tell."""
+        if request.method == "GET" or "budgetguard" in request.extensions:
+            return None
+        if type(request.stream) is not httpx.ByteStream:
+            return None
+        route = self._route(request)
+        if route is None or not inside_nothing():
+            return None
+        account = self._account(request)
+        if account is None or not account.is_quick:
+            return None
+        try:
+            quote = route.quote or self._engine.provider.quote(route, decode(request.content))
+        except UnknownPrice:
+            return None
+        if quote.pool or quote.slack or quote.task_lease is not None:
+            return None
+        call = PlainCall(account, route, quote)
+        name = new_name()
+        try:
+            call.draft = account.take(weakref.ref(call), name, quote.credits, quote.slots)
+        except BaseException:
+            account.withdraw(name)
+            raise
+        return None if call.draft is None else call
+
+    def _route(self, request: httpx.Request) -> Route | None:
+        url = request.url
+        key = (request.method, url.raw_scheme, url.raw_host, url.port, url.raw_path)
+        route = self._routes.get(key)
+        if route is None and not url.query and not url.userinfo:
+            route = route_of(self._engine, request.method, url)
+            if route is None or route.kind is not RouteKind.SUBMIT:
+                return None
+            if len(self._routes) >= _ROUTES_MAX:
+                self._routes.clear()
+            self._routes[key] = route
+        return route
+
+    def _account(self, request: httpx.Request) -> QuickAccount | None:
+        """Find the account of the request's key, which is not kept: a hash of it tells keys apart."""
+        mark = _mark_of(request.headers.raw, self._header)
+        if mark is None:
+            return None
+        account = self._accounts.get(mark)
+        if account is None:
+            account = self._engine.account_in(request.headers)
+            if account is not None:
+                if len(self._accounts) >= _ACCOUNTS_MAX:
+                    self._accounts.clear()
+                self._accounts[mark] = account
+        return account
+
+
+def _mark_of(headers: list[tuple[bytes, bytes]], wanted: bytes) -> int | None:
+    """Give the hash of a header's value, of 64 bits like a fingerprint; ``None`` unless it is there once.
+
+    A function of its own, so that no frame that a traceback may show names the value.
+    """
+    mark: int | None = None
+    for name, value in headers:
+        if name == wanted or name.lower() == wanted:
+            if mark is not None:
+                return None
+            mark = hash(value)
+    return mark

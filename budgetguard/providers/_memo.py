@@ -1,0 +1,109 @@
+"""Prices that were worked out before: most calls of a batch ask for the same, but for the prompt.
+
+A price is worked out from some fields of a request's body. Which ones is not said anywhere but in the code that reads
+them, so it is watched: two bodies that agree in every field that was ever read for an endpoint have the same price,
+whatever else they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from budgetguard.model import Quote
+
+__all__ = ["PriceMemo"]
+
+_QUOTES_MAX = 512
+_TEXT_MAX = 64
+"""Characters of a text that is remembered as part of what a price depends on."""
+_PLAIN = frozenset({int, float, bool, type(None)})
+
+
+class PriceMemo:
+    """Remembers the prices of one list. Safe to share between threads: what is lost in a race is worked out again.
+
+    Args:
+        price: Works a price out from an endpoint and a body, and from nothing else.
+    """
+
+    __slots__ = ("_price", "_quotes", "_read")
+
+    def __init__(self, price: Callable[[str, Any], Quote]) -> None:
+        self._price = price
+        self._read: dict[str, tuple[str, ...]] = {}
+        """The fields that were ever read, by endpoint."""
+        self._quotes: dict[tuple[Any, ...], Quote] = {}
+
+    def quote(self, path: str, document: Any) -> Quote:
+        """Price a request.
+
+        Raises:
+            UnknownPrice: As *price* does; that is not remembered.
+        """
+        if type(document) is not dict:
+            return self._price(path, document)
+        key = self._key(path, document)
+        if key is not None:
+            known = self._quotes.get(key)
+            if known is not None:
+                return known
+        watched = _Watched(document)
+        quote = self._price(path, watched)
+        if not watched.whole:
+            self._learn(path, document, watched.read, quote)
+        return quote
+
+    def _learn(self, path: str, document: dict[str, Any], read: set[str], quote: Quote) -> None:
+        fields = self._read.get(path, ())
+        if not read.issubset(fields):
+            self._read[path] = tuple(sorted(read.union(fields)))
+        key = self._key(path, document)
+        if key is not None:
+            if len(self._quotes) >= _QUOTES_MAX:
+                self._quotes.clear()
+            self._quotes[key] = quote
+
+    def _key(self, path: str, document: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Name all that a price depends on; ``None`` where that cannot be known or kept."""
+        fields = self._read.get(path)
+        if fields is None:
+            return None
+        find = document.get
+        key: list[Any] = [path, fields]
+        for name in fields:
+            value: Any = find(name)
+            kind = type(value)
+            if kind is str:
+                if len(value) > _TEXT_MAX:
+                    return None
+            elif kind not in _PLAIN:
+                return None
+            key += (kind, value)  # 1, 1.0 and True are equal, and not the same
+        return tuple(key)
+
+
+class _Watched(Mapping[str, Any]):
+    """A body that notes which of its fields are read."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+        self.read: set[str] = set()
+        self.whole = False
+        """Whether it was looked at as a whole, so that anything may have mattered."""
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return self._fields[name]
+
+    def __contains__(self, name: object) -> bool:
+        self.read.add(str(name))
+        return name in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        self.whole = True
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        self.whole = True
+        return len(self._fields)
