@@ -80,6 +80,7 @@ class Statement:
     def sample(self, runner: asyncio.Runner, empty: float) -> float:
         """Give the microseconds an operation takes, less those of an *empty* loop."""
         times = self.times or 1
+        gc.collect()  # no sample pays for what the one before left behind
         return max(self._seconds(runner, times) / times - empty, 1e-10) / self.per * 1e6
 
     def _seconds(self, runner: asyncio.Runner, times: int) -> float:
@@ -90,7 +91,6 @@ class Statement:
             self._timed = _compiled(self.code, names, asynchronous=self.asynchronous)
         if self.between is not None:
             _result(runner, self.between(**names))
-        gc.collect()
         seconds: float = _result(runner, self._timed(range(times), self.clock, **names))
         return seconds
 

@@ -79,6 +79,7 @@ def guarded_reserve(policy: Policy) -> Strategy:
             async def one(seconds: float) -> None:
                 while True:
                     async with guard.reserve(credits=35) as permit:
+                        permit.sent()
                         try:
                             await provider.call(seconds)
                         except TooMany:

@@ -76,7 +76,16 @@ class _Batch:
             seconds = time.perf_counter() - provider.began
             return Measured(seconds, {"refusals": provider.refused, "readings": provider.readings})
 
-        self.contest.run(name, run, kind=kind, goals=goals)
+        def warm_up() -> None:
+            asyncio.run(_few(strategy))
+
+        self.contest.run(name, run, kind=kind, goals=goals, prepare=warm_up)
+
+
+async def _few(strategy: Strategy) -> None:
+    """Import and compile what a strategy needs, before it counts."""
+    async with asyncio.timeout(_PATIENCE):
+        await strategy(Simulated([(0.0, _LIMIT)]), [0.001] * _LIMIT)
 
 
 def constant(pace: Pace, many: int) -> Table:
