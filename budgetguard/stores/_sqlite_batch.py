@@ -72,7 +72,7 @@ class Batch:
         self._writer = writer
         self._line = line
         self._tickets: list[Ticket] = []
-        self._changes = Changes()
+        self._changes: Changes | None = None
         self._connection: sqlite3.Connection | None = None
         self._committed: list[sqlite3.Cursor] = []
         self._ended = False
@@ -93,15 +93,15 @@ class Batch:
             raise writer.file.trouble(error) from error
         self._line.claim(self._tickets, 1 if writer.alone else _TOGETHER_MAX)
         try:
-            self._changes = writer.books.apply(connection.execute, self._tickets)
+            self._changes = writer.books.apply(connection, self._tickets)
         except Exception as error:  # noqa: BLE001 - one caller's mistake must not become another's
             self._fail(error)
         return True
 
     def commit(self) -> None:
         """Commit, and tell those who wait what became of their transactions."""
-        connection, writer = self._connection, self._writer
-        if connection is None:
+        connection, writer, changes = self._connection, self._writer, self._changes
+        if connection is None or changes is None:
             return  # it failed before
         try:
             # To commit and to note that it succeeded is one step, which no interrupt can part: both are made in C.
@@ -113,8 +113,8 @@ class Batch:
         writer.alone = max(0, writer.alone - 1)
         writer.links.committed()
         self.end()
-        for account in self._changes.woken:
-            writer.told(account, self._changes.after[account].wakes)
+        for account in changes.woken:
+            writer.told(account, changes.after[account].wakes)
 
     def end(self) -> None:
         """Let others write. Undoes what was not committed, whatever stopped it, and lets it wait on.
@@ -135,7 +135,8 @@ class Batch:
         self._ended = True
 
     def _tell(self) -> None:
-        self._writer.books.publish(self._changes)
+        if self._changes is not None:
+            self._writer.books.publish(self._changes)
         self._line.tell(self._tickets)
 
     def _fail(self, error: Exception) -> None:
@@ -146,7 +147,7 @@ class Batch:
             self._connection = None
         if isinstance(error, (sqlite3.Error, StoreError)):
             writer.links.drop_writer()
-        self._changes = Changes()
+        self._changes = None
         if len(self._tickets) == 1:
             self._tickets[0].error = error
             self._line.tell(self._tickets)

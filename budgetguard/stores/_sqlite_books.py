@@ -1,21 +1,23 @@
 """What a file holds of accounts, and how a transaction changes it.
 
-An account is one row: its counters, as one JSON object, so that reading and writing them is one statement each however
-many there are. Whole numbers of any size survive that. Each change gives the row a new *version*; a process that has
-read that version before need not read the counters again.
+An account is one row with all its counters, so that reading and writing them is one statement each however many there
+are. Each change gives the row a new *version*; a process that has read that version before need not read the counters
+again, and one that changes that version need not look first.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import operator
 import sqlite3
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from budgetguard.ports import Loaded, Put, Scanned, Transacted, Transaction
 from budgetguard.stores._sqlite_clock import Clock, damaged
+from budgetguard.stores._sqlite_numbers import Pack, read, write
 
-__all__ = ["Books", "Changes", "Execute", "Request"]
+__all__ = ["Books", "Changes", "Collision", "Entry", "Execute", "Request", "allowed", "due_at"]
 
 _DUE_MAX = 100
 _PAGE = 100
@@ -26,10 +28,17 @@ _ID = "(SELECT id FROM account WHERE name = ?)"
 _FIRST = f"SELECT key, value FROM record WHERE account = {_ID} ORDER BY key LIMIT ?"  # noqa: S608 - all of it is here
 _NEXT = f"SELECT key, value FROM record WHERE account = {_ID} AND key > ? ORDER BY key LIMIT ?"  # noqa: S608
 
-_decode = json.JSONDecoder().decode
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_PUT = "INSERT OR IGNORE INTO record (account, key, value, due) VALUES (?, ?, ?, ?)"
+_DROP = "DELETE FROM record WHERE account = ? AND key = ? AND value = ?"
+_REPLACE = "UPDATE record SET value = ?, due = ? WHERE account = ? AND key = ? AND value = ?"
+_SAVE = "UPDATE account SET version = ?, wakes = ?, names = ?, counters = ? WHERE id = ?"
+_SAVE_NUMBERS = "UPDATE account SET version = ?, wakes = ?, counters = ? WHERE id = ?"
 
 Execute = Callable[..., sqlite3.Cursor]
+
+
+class Collision(Exception):
+    """Of several transactions done together one should not have been applied; nobody knows which."""
 
 
 class Request:
@@ -53,27 +62,87 @@ class Request:
         self.done = False
 
 
-class _Entry:
-    """An account's row. Never changed once it can be seen by others."""
+class Entry:
+    """An account's row. Never changed once it can be seen by others.
 
-    __slots__ = ("counters", "id", "version", "wakes")
+    Attributes:
+        pack: What writes down the numbers of these counters; ``None`` where the names must be written anew, too.
+    """
 
-    def __init__(self, id: int, version: int, wakes: int, counters: dict[str, int]) -> None:
+    __slots__ = ("counters", "id", "pack", "version", "wakes")
+
+    def __init__(self, id: int, version: int, wakes: int, counters: dict[str, int], pack: Pack | None) -> None:
         self.id = id
         self.version = version
         self.wakes = wakes
         self.counters = counters
+        self.pack = pack
 
 
 class Changes:
-    """What a batch of transactions makes of the accounts it touches."""
+    """What a batch of transactions makes of the accounts it touches.
 
-    __slots__ = ("after", "before", "woken")
+    Attributes:
+        before, after: The rows of accounts as they were found, and as they shall be.
+        woken: The accounts whose waiters shall look again.
+    """
 
-    def __init__(self) -> None:
-        self.before: dict[str, _Entry] = {}
-        self.after: dict[str, _Entry] = {}
+    __slots__ = ("_puts", "_together", "after", "before", "connection", "execute", "woken")
+
+    def __init__(self, connection: sqlite3.Connection, *, together: bool) -> None:
+        self.connection = connection
+        self.execute: Execute = connection.execute
+        self.before: dict[str, Entry] = {}
+        self.after: dict[str, Entry] = {}
         self.woken: set[str] = set()
+        self._together = together
+        self._puts: dict[tuple[int, str], tuple[bytes, int | None]] = {}
+        """New records, which are written together in the end."""
+
+    def write(self, id: int, drop: Mapping[str, bytes], put: Mapping[str, Put], now: int) -> bool:
+        """Change an account's records, or none of them. The usual few are one statement that checks and changes."""
+        execute, puts = self.execute, self._puts
+        if len(put) == 1 and not drop:
+            ((key, record),) = put.items()
+            due = due_at(record, now)
+            if not self._together or (id, key) in puts:
+                self.flush()
+                return execute(_PUT, (id, key, record.value, due)).rowcount == 1
+            puts[id, key] = (record.value, due)
+            return True
+        if puts and not puts.keys().isdisjoint((id, key) for key in (*drop, *put)):
+            self.flush()
+        dues = {key: due_at(record, now) for key, record in put.items()}
+        if len(drop) == 1 and (not put or (len(put) == 1 and next(iter(put)) in drop)):
+            ((key, value),) = drop.items()
+            if not put:
+                return execute(_DROP, (id, key, value)).rowcount == 1
+            return execute(_REPLACE, (put[key].value, dues[key], id, key, value)).rowcount == 1
+        for key, value in drop.items():
+            row = execute("SELECT value FROM record WHERE account = ? AND key = ?", (id, key)).fetchone()
+            if row is None or row[0] != value:
+                return False
+        for key in put:
+            if key not in drop and execute("SELECT 1 FROM record WHERE account = ? AND key = ?", (id, key)).fetchone():
+                return False
+        for key, value in drop.items():
+            execute(_DROP, (id, key, value))
+        for key, record in put.items():
+            execute(_PUT, (id, key, record.value, dues[key]))
+        return True
+
+    def flush(self) -> None:
+        """Write the records that are still to be written.
+
+        Raises:
+            Collision: If one of them is there already.
+        """
+        puts = self._puts
+        if puts:
+            rows = [(*name, *record) for name, record in puts.items()]
+            puts.clear()
+            if self.connection.executemany(_PUT, rows).rowcount != len(rows):
+                raise Collision
 
 
 class Books:
@@ -84,16 +153,12 @@ class Books:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}
+        self.entries: dict[str, Entry] = {}
+        """What was last seen of each account; it may have changed since."""
 
     def forget(self) -> None:
         """Begin anew, with another file perhaps."""
-        self._entries.clear()
-
-    def wakes(self, account: str) -> int:
-        """Say how often the account's waiters were asked to look again, as of the last look at its row."""
-        entry = self._entries.get(account)
-        return 0 if entry is None else entry.wakes
+        self.entries.clear()
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -138,52 +203,60 @@ class Books:
                 raise damaged(f"the row of account {account!r} cannot be read")
         return found
 
-    def _read(self, execute: Execute, account: str) -> _Entry | None:
-        entry = self._entries.get(account)
+    def _read(self, execute: Execute, account: str) -> Entry | None:
+        entry = self.entries.get(account)
         if entry is not None:
             row = execute("SELECT version FROM account WHERE id = ?", (entry.id,)).fetchone()
             if row is not None and row[0] == entry.version:
                 return entry
         row = execute(
-            "SELECT id, version, wakes, counters, boot, base FROM account, clock WHERE name = ?", (account,)
+            "SELECT id, version, wakes, names, counters, boot, base FROM account, clock WHERE name = ?", (account,)
         ).fetchone()
         if row is None:
             return None
-        self._clock.check(row[4], row[5])
+        self._clock.check(row[5], row[6])
         try:
-            entry = _Entry(row[0], row[1], row[2], _decode(row[3]))
-            whole = {int}.issuperset(map(type, (entry.version, entry.wakes, *entry.counters.values())))
+            entry = Entry(row[0], row[1], row[2], *read(row[3], row[4]))
         except (ValueError, TypeError, AttributeError, RecursionError):
             whole = False
+        else:
+            whole = type(entry.version) is int and type(entry.wakes) is int
         if not whole:
             raise damaged(f"the row of account {account!r} cannot be read")
         return entry
 
-    def _remember(self, account: str, entry: _Entry) -> None:
-        if len(self._entries) >= _REMEMBERED_MAX and account not in self._entries:
-            self._entries.clear()
-        self._entries[account] = entry
+    def _remember(self, account: str, entry: Entry) -> None:
+        known = self.entries.get(account)
+        if known is None:
+            if len(self.entries) >= _REMEMBERED_MAX:
+                self.entries.clear()
+        elif known.version > entry.version:
+            return  # whoever looked was overtaken by whoever wrote
+        self.entries[account] = entry
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def apply(self, execute: Execute, requests: Iterable[Request]) -> Changes:
-        """Apply requests in turn, inside a write transaction. Their results stand when that is committed."""
-        changes = Changes()
+    def apply(self, connection: sqlite3.Connection, requests: Sequence[Request]) -> Changes:
+        """Apply requests in turn, inside a write transaction. Their results stand when that is committed.
+
+        Raises:
+            Collision: If some of them must be applied each alone.
+        """
+        changes = Changes(connection, together=len(requests) > 1)
+        execute, clock = connection.execute, self._clock
         now = 0
         for request in requests:
             account = request.account
             entry = changes.after.get(account) or changes.before.get(account)
             if entry is None:
-                entry = self._read(execute, account) or _Entry(0, 0, 0, {})
+                entry = self._read(execute, account) or Entry(0, 0, 0, {}, None)
                 changes.before[account] = entry
-            now = self._clock.now()
-            request.result = self._apply(execute, request, entry, changes, now)
+            now = clock.now()
+            request.result = _apply(request, entry, changes, now)
+        changes.flush()
         for entry in changes.after.values():
-            execute(
-                "UPDATE account SET version = ?, wakes = ?, counters = ? WHERE id = ?",
-                (entry.version, entry.wakes, _encode(entry.counters), entry.id),
-            )
-        self._clock.keep(execute, now)
+            _save(execute, entry)
+        clock.keep(execute, now)
         return changes
 
     def publish(self, changes: Changes) -> None:
@@ -191,33 +264,46 @@ class Books:
         for account, entry in changes.after.items():
             self._remember(account, entry)
 
-    def _apply(self, execute: Execute, request: Request, entry: _Entry, changes: Changes, now: int) -> Transacted:
-        transaction, account = request.transaction, request.account
-        counters = entry.counters
-        if not _allowed(counters, transaction, now):
+
+def _apply(request: Request, entry: Entry, changes: Changes, now: int) -> Transacted:
+    transaction, account = request.transaction, request.account
+    counters = entry.counters
+    if not allowed(counters, transaction, now):
+        return Transacted(applied=False, counters=counters.copy(), now=now)
+    id = entry.id
+    if transaction.put or transaction.drop:
+        if id == 0 and transaction.put and not transaction.drop:
+            id = _insert(changes.execute, account)
+        if id == 0 or not changes.write(id, transaction.drop, transaction.put, now):
             return Transacted(applied=False, counters=counters.copy(), now=now)
-        id = entry.id
-        if transaction.put or transaction.drop:
-            if id == 0 and transaction.put and not transaction.drop:
-                id = _insert(execute, account)
-            if id == 0 or not _write(execute, id, transaction.drop, transaction.put, now):
-                return Transacted(applied=False, counters=counters.copy(), now=now)
-        elif not (transaction.add or transaction.stamp or transaction.wake):
-            return Transacted(applied=True, counters=counters.copy(), now=now)
-        counters = counters.copy()
-        for name, delta in transaction.add.items():
-            counters[name] = counters.get(name, 0) + operator.index(delta)
-        for name in transaction.stamp:
-            counters[name] = now
-        if transaction.wake:
-            changes.woken.add(account)
-        changes.after[account] = _Entry(
-            id or _insert(execute, account),
-            changes.before[account].version + 1,
-            entry.wakes + transaction.wake,
-            counters,
-        )
+    elif not (transaction.add or transaction.stamp or transaction.wake):
         return Transacted(applied=True, counters=counters.copy(), now=now)
+    size = len(counters)
+    counters = counters.copy()
+    for name, delta in transaction.add.items():
+        counters[name] = counters.get(name, 0) + operator.index(delta)
+    for name in transaction.stamp:
+        counters[name] = now
+    if transaction.wake:
+        changes.woken.add(account)
+    changes.after[account] = Entry(
+        id or _insert(changes.execute, account),
+        changes.before[account].version + 1,
+        entry.wakes + transaction.wake,
+        counters,
+        entry.pack if len(counters) == size else None,
+    )
+    return Transacted(applied=True, counters=counters.copy(), now=now)
+
+
+def _save(execute: Execute, entry: Entry) -> None:
+    if entry.pack is not None:
+        with contextlib.suppress(struct.error):
+            numbers = entry.pack(*entry.counters.values())
+            execute(_SAVE_NUMBERS, (entry.version, entry.wakes, numbers, entry.id))
+            return
+    names, written, entry.pack = write(entry.counters)
+    execute(_SAVE, (entry.version, entry.wakes, names, written, entry.id))
 
 
 def _check(records: Mapping[str, bytes]) -> None:
@@ -231,7 +317,8 @@ def _insert(execute: Execute, account: str) -> int:
     return id
 
 
-def _allowed(counters: Mapping[str, int], transaction: Transaction, now: int) -> bool:
+def allowed(counters: Mapping[str, int], transaction: Transaction, now: int) -> bool:
+    """Tell whether counters are as a transaction expects them, and would keep their floors."""
     for name, value in transaction.expect.items():
         if counters.get(name, 0) != value:
             return False
@@ -240,52 +327,18 @@ def _allowed(counters: Mapping[str, int], transaction: Transaction, now: int) ->
         if at == 0 or now - at > age:
             return False
     add = transaction.add
-    return all(counters.get(name, 0) + add.get(name, 0) >= minimum for name, minimum in transaction.floor.items())
-
-
-def _write(execute: Execute, id: int, drop: Mapping[str, bytes], put: Mapping[str, Put], now: int) -> bool:
-    """Change an account's records, or none of them. The usual few are one statement that checks and changes."""
-    if len(put) == 1 and not drop:
-        ((key, record),) = put.items()
-        return _put(execute, id, key, record, now)
-    if len(drop) == 1 and (not put or (len(put) == 1 and next(iter(put)) in drop)):
-        ((key, value),) = drop.items()
-        if not put:
-            return (
-                execute("DELETE FROM record WHERE account = ? AND key = ? AND value = ?", (id, key, value)).rowcount
-                == 1
-            )
-        record = put[key]
-        return (
-            execute(
-                "UPDATE record SET value = ?, due = ? WHERE account = ? AND key = ? AND value = ?",
-                (record.value, _due(record, now), id, key, value),
-            ).rowcount
-            == 1
-        )
-    for key, value in drop.items():
-        row = execute("SELECT value FROM record WHERE account = ? AND key = ?", (id, key)).fetchone()
-        if row is None or row[0] != value:
+    for name, minimum in transaction.floor.items():  # noqa: SIM110 - on every call's way, and quicker like this
+        if counters.get(name, 0) + add.get(name, 0) < minimum:
             return False
-    for key in put:
-        if key not in drop and execute("SELECT 1 FROM record WHERE account = ? AND key = ?", (id, key)).fetchone():
-            return False
-    for key in drop:
-        execute("DELETE FROM record WHERE account = ? AND key = ?", (id, key))
-    for key, record in put.items():
-        _put(execute, id, key, record, now)
     return True
 
 
-def _put(execute: Execute, id: int, key: str, record: Put, now: int) -> bool:
-    return (
-        execute(
-            "INSERT OR IGNORE INTO record (account, key, value, due) VALUES (?, ?, ?, ?)",
-            (id, key, record.value, _due(record, now)),
-        ).rowcount
-        == 1
-    )
+def due_at(put: Put, now: int) -> int | None:
+    """Say when a record falls due.
 
-
-def _due(record: Put, now: int) -> int | None:
-    return None if record.lease is None else min(now + int(record.lease * 1_000_000), _LATEST)
+    Raises:
+        TypeError: If it is no bytes.
+    """
+    if not isinstance(put.value, bytes):
+        raise TypeError(f"a record is bytes, not {type(put.value).__name__}")
+    return None if put.lease is None else min(now + int(put.lease * 1_000_000), _LATEST)

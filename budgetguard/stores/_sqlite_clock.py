@@ -64,6 +64,10 @@ class Clock:
         """Whether the ceiling must be raised before this time is told."""
         return now > self._ceiling
 
+    def is_near(self, now: int) -> bool:
+        """Whether little is left below the ceiling, so that a transaction should raise it in passing."""
+        return now > self._ceiling - _LEFT
+
     def read(self, execute: Execute) -> bool:
         """Take the base from the file; ``False`` if it must be chosen anew.
 
@@ -105,7 +109,7 @@ class Clock:
 
     def keep(self, execute: Execute, now: int) -> None:
         """Raise the ceiling where little is left below it, inside a write transaction."""
-        if now > self._ceiling - _LEFT:
+        if self.is_near(now):
             execute("UPDATE clock SET ceiling = max(ceiling, ?)", (now + _AHEAD,))
             self._ceiling = now + _AHEAD
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from budgetguard.errors import StoreError
 from budgetguard.stores._sqlite_clock import Clock
+from budgetguard.stores._sqlite_step import SETUP
 
 __all__ = ["File", "is_busy"]
 
@@ -35,6 +36,8 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX record_due ON record (account, due) WHERE due IS NOT NULL",
         "CREATE TABLE clock (boot TEXT NOT NULL, base INTEGER NOT NULL, ceiling INTEGER NOT NULL)",
     ),
+    # Counters became numbers in binary, with their names beside them. Rows of the first version are read as they are.
+    ("ALTER TABLE account ADD COLUMN names TEXT NOT NULL DEFAULT ''",),
 )
 """What leads from each version of the schema to the next (``PRAGMA user_version`` counts them). Only ever appended to:
 a file made by an older version is brought forward when it is opened, in one transaction."""
@@ -158,8 +161,8 @@ class File:
         execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         if self._patiently(lambda: self._look(connection)) != (len(_STEPS), True):
             self._patiently(lambda: self._renew(connection))
-        if reader:
-            execute("PRAGMA query_only = ON")
+        for statement in ("PRAGMA query_only = ON",) if reader else SETUP:
+            execute(statement)
 
     def _look(self, connection: sqlite3.Connection) -> tuple[int, bool]:
         """See which version the file has, and whether its clock is up to date, both at one moment."""

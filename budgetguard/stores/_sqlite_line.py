@@ -66,7 +66,7 @@ class Hold:
 
     def free(self, holder: object) -> None:
         """Let others have it."""
-        if self.is_with(holder):
+        if holder is not None and self._holder.get(None) is holder:
             self._holder.pop(None, None)
 
     def use(self, holder: object, seconds: float, then: Callable[[], None]) -> bool:

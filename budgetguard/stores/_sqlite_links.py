@@ -81,6 +81,12 @@ class Links:
             self._writer = self._open()
         return self._writer
 
+    def at_hand(self) -> sqlite3.Connection | None:
+        """Give the connection that writes, if it is open and nothing must be looked at before it is used."""
+        if time.monotonic() < self._look_at and self._process == os.getpid():
+            return self._writer
+        return None
+
     def reader(self) -> sqlite3.Connection:
         """Give the connection that reads."""
         self._check()

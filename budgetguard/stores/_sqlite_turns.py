@@ -101,8 +101,8 @@ class Turns:
         self._busy = busy
         self._patience = patience
         self._is_quick = is_quick
-        self._line = Line()
-        self._lead = Hold()
+        self.line = Line()
+        self.lead = Hold()
         self._turns: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
         self._taking = threading.RLock()
         self._worker: threading.Thread | None = None
@@ -120,12 +120,12 @@ class Turns:
         ticket = Ticket(account, transaction, self._patience, is_task=False)
         try:
             try:
-                self._line.join(ticket)
+                self.line.join(ticket)
                 self._take(ticket)
             finally:
-                self._leave(ticket)
+                self.leave(ticket)
         except BaseException:
-            self._leave(ticket)  # an interrupt may have come before the first
+            self.leave(ticket)  # an interrupt may have come before the first
             # What somebody is committing at this moment must be known before the caller does anything else.
             while not self._is_over(ticket):
                 time.sleep(_LONGEST)
@@ -135,7 +135,7 @@ class Turns:
     def _take(self, ticket: Ticket) -> None:
         bell: Bell | None = None
         while not ticket.done:
-            if self._lead.take(ticket):
+            if self.lead.take(ticket):
                 self._serve(ticket)
             elif bell is None:
                 # Hung before a second look: the leader may have left before it could see the bell.
@@ -147,7 +147,7 @@ class Turns:
     def _serve(self, ticket: Ticket) -> None:
         tries = 0
         while ticket.is_open:
-            begun = self._begin(self._line)
+            begun = self._begin(self.line)
             if begun is not None:
                 _finish(begun)
                 tries = 0
@@ -167,7 +167,7 @@ class Turns:
         task = _Task(account, transaction, self._patience)
         try:
             try:
-                self._line.join(task)
+                self.line.join(task)
                 if self._first is not None:
                     await self._let_go_first(task)
                 if not task.done:
@@ -193,17 +193,17 @@ class Turns:
         tries = 0
         while not task.done:
             turn = task.turn = _Turn()
-            if self._lead.take(turn):
-                begun = self._begin(self._line)
+            if self.lead.take(turn):
+                begun = self._begin(self.line)
                 if begun is None and tries < _ROUNDS:
-                    self._leave(turn)
+                    self.leave(turn)
                     tries += 1
                     self._check(task)
                     await anyio.lowlevel.checkpoint()
                     continue
                 if begun is not None and self._is_quick:
                     _finish(begun)
-                    self._leave(turn)
+                    self.leave(turn)
                     continue
                 if task.bell is None:
                     task.bell = AsyncBell()
@@ -220,10 +220,10 @@ class Turns:
         if self._first is task:
             self._first = None
         turn = task.turn
-        if turn is not None and turn.job is not None and self._lead.is_with(turn):
+        if turn is not None and turn.job is not None and self.lead.is_with(turn):
             self._leave_to_thread(turn)
         else:
-            self._leave(turn)
+            self.leave(turn)
 
     def _leave_to_thread(self, turn: _Turn) -> None:
         """Let a thread go on, and end the lead. It is told at once: nothing may depend on the loop coming back.
@@ -242,10 +242,10 @@ class Turns:
                 turn = self._turns.get(timeout=_IDLE)
             except queue.Empty:
                 turn = _Turn()
-                if self._lead.take(turn):
+                if self.lead.take(turn):
                     if self._worker is threading.current_thread():
                         self._worker = None
-                    self._leave(turn)
+                    self.leave(turn)
                     return
                 continue
             with self._taking:
@@ -258,7 +258,7 @@ class Turns:
                     _finish(job)
             finally:
                 if job is not None:
-                    self._leave(turn)
+                    self.leave(turn)
 
     def _stand_in(self, ticket: Ticket) -> None:
         """Serve a task's request from a thread."""
@@ -272,19 +272,19 @@ class Turns:
 
     # -- both -------------------------------------------------------------------------------------------------------
 
-    def _leave(self, leader: Ticket | _Turn | None) -> None:
+    def leave(self, leader: object) -> None:
         """End the lead, if this one has it, and whatever it left begun; call others. May be called twice."""
-        if self._lead.is_with(leader):
+        if self.lead.is_with(leader):
             self._recover()
-            self._lead.free(leader)
-        self._call()
+            self.lead.free(leader)
+        self.call()
 
-    def _call(self) -> None:
+    def call(self) -> None:
         """Call those who may lead next: the first thread in line and, if one comes before it, the first task."""
-        if not self._line:
+        if not self.line:
             return
         called = False
-        for ticket in self._line.look():
+        for ticket in self.line.look():
             if not ticket.is_open:
                 continue
             if not ticket.is_task:
@@ -308,9 +308,9 @@ class Turns:
         return ticket.done or ticket.is_gone or self._withdraw(ticket) or ticket.left() < -_LAST
 
     def _withdraw(self, ticket: Ticket) -> bool:
-        if not self._line.withdraw(ticket):
+        if not self.line.withdraw(ticket):
             return False
-        self._call()
+        self.call()
         return True
 
 

@@ -22,6 +22,7 @@ from budgetguard.stores._sqlite_file import File, is_busy
 from budgetguard.stores._sqlite_line import Line, Ticket
 from budgetguard.stores._sqlite_links import Links
 from budgetguard.stores._sqlite_place import default_path, path_of, path_of_url
+from budgetguard.stores._sqlite_shortcut import Shortcut
 from budgetguard.stores._sqlite_turns import Turns
 from budgetguard.stores._sqlite_watch import Watchers
 
@@ -77,7 +78,7 @@ class SQLiteStore:
         self._watchers = Watchers()
         self._links = Links(self._file, self._begin_anew, self._in_child)
         self._writer = Writer(self._file, self._links, self._books, self._watchers.told)
-        self._turns = self._line()
+        self._turns, self._shortcut = self._ways()
         self._forked = False
         self._finalizer = weakref.finalize(self, _shut, self._links, self._watchers)
 
@@ -101,7 +102,8 @@ class SQLiteStore:
         Raises:
             StoreError: If others held the file for too long, or it cannot be used. Then nothing was changed.
         """
-        return self._result(self._turns.take(account, transaction))
+        done = self._shortcut.take(account, transaction)
+        return self._result(self._turns.take(account, transaction)) if done is None else done
 
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """See `budgetguard.ports.Store.load`.
@@ -153,6 +155,10 @@ class SQLiteStore:
         Raises:
             StoreError: As `transact`.
         """
+        if not self._file.durable:
+            done = self._shortcut.take(account, transaction)
+            if done is not None:
+                return done
         if not self._links.can_write:
             await anyio.to_thread.run_sync(self._open)
         return self._result(await self._turns.atake(account, transaction))
@@ -194,9 +200,10 @@ class SQLiteStore:
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 
-    def _line(self) -> Turns:
-        recover = self._writer.recover
-        return Turns(self._begin, recover, self._file.busy, self._file.patience, is_quick=not self._file.durable)
+    def _ways(self) -> tuple[Turns, Shortcut]:
+        file, recover = self._file, self._writer.recover
+        turns = Turns(self._begin, recover, file.busy, file.patience, is_quick=not file.durable)
+        return turns, Shortcut(self._links, self._books, self._clock, turns, self._watchers.told)
 
     def _open(self) -> None:
         self._links.writing.use(object(), self._file.patience, self._open_writer)
@@ -279,7 +286,7 @@ class SQLiteStore:
         self._watchers.forked()
         self._books.forget()
         self._writer.forked()
-        self._turns = self._line()
+        self._turns, self._shortcut = self._ways()
         self._forked = True
 
     def _go_on(self) -> None:

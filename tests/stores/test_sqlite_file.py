@@ -128,9 +128,44 @@ def test_a_file_of_an_older_version_is_brought_forward_with_what_it_holds(
     assert store.transact("a", Transaction(add={"a": 1})).counters == {"a": 2}
     store.close()
     look = sqlite3.connect(path)
-    assert look.execute("PRAGMA user_version").fetchone() == (2,)
+    assert look.execute("PRAGMA user_version").fetchone() == (len(steps),)
     assert look.execute("SELECT note FROM account").fetchall() == [(None,)]
     look.close()
+
+
+def test_a_file_of_the_first_version_goes_on_with_its_counters(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_sqlite_file, "_STEPS", _sqlite_file._STEPS[:1])
+        store._file.open(reader=True).close()
+    with sqlite3.connect(path) as first:
+        first.execute("""INSERT INTO account VALUES (1, 'a', 7, 3, '{"x":5,"y":-2}')""")
+        first.execute("INSERT INTO record VALUES (1, 'r', x'31', 9)")
+    first.close()
+    assert store.load("a", due=True).counters == {"x": 5, "y": -2}
+    assert store.load("a", due=True).records == {"r": b"1"}
+    for _ in range(2):
+        assert store.transact("a", Transaction(add={"x": 1}, drop={"s": b""})).counters == {"x": 5, "y": -2}
+    assert store.transact("a", Transaction(add={"x": 1, "z": 1}, drop={"r": b"1"})).counters == {
+        "x": 6,
+        "y": -2,
+        "z": 1,
+    }
+    store.close()
+    assert store.load("a", ["r"]).counters == {"x": 6, "y": -2, "z": 1}
+    store.close()
+
+
+def test_numbers_too_large_for_eight_bytes_are_kept_too_and_so_is_everything_beside_them(path: Path) -> None:
+    store = SQLiteStore(path)
+    expected = {"a": 0, "b": 0}
+    for number in (5, 10**18, 10**20, -1, -(10**20), -(10**18), 1):
+        expected = {"a": expected["a"] + number, "b": expected["b"] + 1}
+        for look in (store.transact("a", Transaction(add={"a": number, "b": 1})), store.load("a")):
+            assert look.counters == expected
+        store.close()
+        assert store.load("a").counters == expected
+    store.close()
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +310,12 @@ def test_a_wait_that_is_no_time_is_refused(wrong: float) -> None:
         """UPDATE account SET counters = '{"a":1.5}'""",
         "UPDATE account SET counters = '[]'",
         "UPDATE account SET counters = CAST(x'7bff' AS TEXT)",
+        "UPDATE account SET counters = x'00'",
+        "UPDATE account SET counters = zeroblob(16)",
+        "UPDATE account SET names = 'oops'",
+        """UPDATE account SET names = '{"a":1}'""",
+        "UPDATE account SET names = '[1]'",
+        """UPDATE account SET names = '["a","a"]', counters = zeroblob(16)""",
         "UPDATE account SET version = 'x'",
         "UPDATE account SET wakes = 'x'",
         "UPDATE clock SET base = 'x'",

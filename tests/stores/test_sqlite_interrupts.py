@@ -99,7 +99,7 @@ def see_that_it_goes_on(store: SQLiteStore, other: ThreadPoolExecutor) -> None:
     loaded = store.load("a", ["r"])
     assert loaded.counters == done.counters
     assert loaded.records == before.records
-    assert len(store._turns._line) == 0
+    assert len(store._turns.line) == 0
     assert not store._links.reading.locked()
 
 
@@ -133,12 +133,16 @@ def tasks(store: SQLiteStore) -> None:
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # interrupted before it could be
 @pytest.mark.parametrize("durable", [False, True], ids=["quick", "durable"])
 @pytest.mark.parametrize(
-    ("act", "is_open"),
-    [*((act, is_open) for act in (one, look, close, task) for is_open in (True, False)), (tasks, True)],
+    ("act", "state"),
+    [
+        *((act, state) for act in (one, look, close, task) for state in ("open", "new")),
+        *((act, "known") for act in (one, task)),
+        (tasks, "open"),
+    ],
 )
 def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
     act: Callable[[SQLiteStore], None],
-    is_open: bool,
+    state: str,
     durable: bool,
     tmp_path: Path,
     other: ThreadPoolExecutor,
@@ -150,9 +154,12 @@ def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
     number = came = 0
     while True:
         store = SQLiteStore(tmp_path / f"{number}.db", durable=durable, busy_timeout=2.0)
-        if is_open:
+        if state != "new":
             store.transact("a", Transaction())
             store.load("a")
+        if state == "known":  # so it need not look before it changes it
+            store.transact("a", SHIFT)
+            store.transact("a", BACK)
         interrupt = Interrupt(number)
         try:
             with interrupt:

@@ -24,7 +24,7 @@ class Machine:
     def store(self, path: Path) -> SQLiteStore:
         store = SQLiteStore(path)
         store._clock = Clock(self.boot, lambda: self.uptime, lambda: self.wall)
-        store._file._clock = store._books._clock = store._clock
+        store._file._clock = store._books._clock = store._shortcut._clock = store._clock
         return store
 
     def restart(self, boot: str, *, wall: int) -> None:
