@@ -78,6 +78,11 @@ class Batch:
         self._ended = False
         self._writing = writer.links.writing
 
+    @property
+    def size(self) -> int:
+        """How many transactions these are."""
+        return len(self._tickets)
+
     def begin(self) -> bool:
         """Claim tickets in line and do what they ask for; ``False`` while others hold the file."""
         writer = self._writer

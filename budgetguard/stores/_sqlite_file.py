@@ -42,8 +42,8 @@ _STEPS: tuple[tuple[str, ...], ...] = (
 """What leads from each version of the schema to the next (``PRAGMA user_version`` counts them). Only ever appended to:
 a file made by an older version is brought forward when it is opened, in one transaction."""
 
-_PAGE = 2048
-_WAL_PAGES = 8000
+_PAGE = 1024
+_WAL_PAGES = 16000
 """Pages in the write-ahead log at which a commit copies them into the file itself; a thread does so long before."""
 _WAL_BYTES = 4 << 20
 _STATEMENTS = 64

@@ -13,17 +13,13 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
-
-import anyio
-import anyio.lowlevel
 
 from budgetguard.ports import Transaction
+from budgetguard.stores._sqlite_bells import AsyncBell, Bell, LoopBell
 from budgetguard.stores._sqlite_books import Request
 
-__all__ = ["AsyncBell", "Bell", "Hold", "Line", "Ticket"]
+__all__ = ["Hold", "Line", "Ticket"]
 
-_SHORTEST_WAIT = 2e-3
 _PAUSE = 0.5e-3
 _WISH = 0.05
 """Seconds for which a wish for a lock stands, unless it is repeated; whoever had it may have been interrupted."""
@@ -83,57 +79,6 @@ class Hold:
             self.free(holder)  # an interrupt may have come before the first
 
 
-class Bell:
-    """Wakes a thread."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def ring(self) -> None:
-        """Wake it, or let its next wait end at once."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            return  # rung already
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the bell, within a time."""
-        self._lock.acquire(timeout=max(_SHORTEST_WAIT, seconds))
-
-
-class AsyncBell:
-    """Wakes a task, from whatever thread."""
-
-    __slots__ = ("_event", "_thread", "_token")
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._thread = threading.get_ident()
-        self._token = anyio.lowlevel.current_token()
-
-    def ring(self) -> None:
-        """Wake it, or let its next wait end at once."""
-        event = self._event
-        if threading.get_ident() == self._thread:
-            event.set()
-            return
-        loop: Any = self._token.native_token
-        post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-        try:
-            post(event.set)
-        except RuntimeError:
-            return  # the loop is gone, and whoever waited with it
-
-    async def wait(self, seconds: float) -> None:
-        """Wait for the bell, within a time."""
-        with anyio.move_on_after(max(_SHORTEST_WAIT, seconds)):
-            await self._event.wait()
-        self._event = anyio.Event()
-
-
 class Ticket(Request):
     """A request in line.
 
@@ -142,18 +87,25 @@ class Ticket(Request):
         is_task: Whether a task waits for it, and not a thread.
         is_claimed: Whether a leader is at it just now, or was when it was done.
         is_gone: Whether it has left the line, undone.
+        has_led: Whether it has led the line.
         bell: What wakes whoever waits for it; hung only where there is a wait.
     """
 
-    __slots__ = ("bell", "deadline", "is_claimed", "is_gone", "is_task")
+    __slots__ = ("bell", "deadline", "has_led", "is_claimed", "is_gone", "is_task")
 
     def __init__(self, account: str, transaction: Transaction, patience: float, *, is_task: bool) -> None:
-        super().__init__(account, transaction)
+        # Spelled out, as a line of many makes many of them.
+        self.account = account
+        self.transaction = transaction
+        self.result = None
+        self.error = None
+        self.done = False
         self.deadline = time.monotonic() + patience
         self.is_task = is_task
         self.is_claimed = False
         self.is_gone = False
-        self.bell: Bell | AsyncBell | None = None
+        self.has_led = False
+        self.bell: Bell | AsyncBell | LoopBell | None = None
 
     @property
     def is_open(self) -> bool:

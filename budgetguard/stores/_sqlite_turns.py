@@ -27,14 +27,17 @@ import anyio.lowlevel
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Transaction
-from budgetguard.stores._sqlite_line import AsyncBell, Bell, Hold, Line, Ticket
+from budgetguard.stores._sqlite_bells import AsyncBell, Bell, LoopBell, hang, pass_by
+from budgetguard.stores._sqlite_crowd import Crowd
+from budgetguard.stores._sqlite_line import Hold, Line, Ticket
 
 __all__ = ["Turns"]
 
 _SHORTEST = 50e-6
-_LONGEST = 2e-3
-_URGENT = 20e-3
-"""Seconds after which a waiter tries again as often as it did in the beginning."""
+_LONGEST = 1e-3
+_URGENT = 10e-3
+"""Seconds after which a waiter tries again more often."""
+_OFTEN = 0.3e-3
 _LAST = 30.0
 """Seconds beyond its time for which a commit under way is waited for."""
 _IDLE = 10.0
@@ -64,7 +67,14 @@ class _Turn:
 
 
 class Begun(Protocol):
-    """What was done and is not committed yet."""
+    """What was done and is not committed yet.
+
+    Attributes:
+        size: How many transactions that are.
+    """
+
+    @property
+    def size(self) -> int: ...
 
     def commit(self) -> None:
         """Commit it."""
@@ -103,11 +113,14 @@ class Turns:
         self._is_quick = is_quick
         self.line = Line()
         self.lead = Hold()
+        self.crowd = Crowd()
         self._turns: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
         self._taking = threading.RLock()
         self._worker: threading.Thread | None = None
         self._first: Ticket | None = None
         """The task that goes first, if any."""
+        self._timed: object = None
+        """The loop on which one of those who rely on it looks at the time, for all of them."""
 
     # -- threads ----------------------------------------------------------------------------------------------------
 
@@ -136,6 +149,7 @@ class Turns:
         bell: Bell | None = None
         while not ticket.done:
             if self.lead.take(ticket):
+                ticket.has_led = True
                 self._serve(ticket)
             elif bell is None:
                 # Hung before a second look: the leader may have left before it could see the bell.
@@ -171,7 +185,10 @@ class Turns:
                 if self._first is not None:
                     await self._let_go_first(task)
                 if not task.done:
+                    task.has_led = True
                     self._first = task
+                    if self.crowd.is_dense:
+                        await pass_by()
                     await self._go(task)
             finally:
                 self._leave_task(task)
@@ -184,10 +201,19 @@ class Turns:
         return task
 
     async def _let_go_first(self, task: _Task) -> None:
-        task.bell = bell = AsyncBell()
-        if self._first is not None and not task.done:
-            await bell.wait(min(task.left(), _TRUST))
-            self._check(task)
+        task.bell = bell = hang()
+        if self._first is None or task.done:
+            return
+        loop = bell.loop
+        if loop is not None and self._timed is loop:
+            await bell.wait(None)
+        else:
+            self._timed = loop
+            try:
+                await bell.wait(min(task.left(), _TRUST))
+            finally:
+                self._timed = None
+        self._check(task)
 
     async def _go(self, task: _Task) -> None:
         tries = 0
@@ -199,26 +225,29 @@ class Turns:
                     self.leave(turn)
                     tries += 1
                     self._check(task)
-                    await anyio.lowlevel.checkpoint()
+                    await pass_by()
                     continue
                 if begun is not None and self._is_quick:
+                    self.crowd.went(begun.size)
                     _finish(begun)
                     self.leave(turn)
                     continue
                 if task.bell is None:
-                    task.bell = AsyncBell()
+                    task.bell = hang()
                 turn.job = begun or task
                 self._leave_to_thread(turn)
-            if isinstance(task.bell, AsyncBell):
+            if isinstance(task.bell, AsyncBell | LoopBell):
                 await task.bell.wait(min(task.left(), _TRUST_CALL))
                 self._check(task)
             else:
-                task.bell = AsyncBell()
+                task.bell = hang()
 
     def _leave_task(self, task: _Task) -> None:
         """Leave what a task may still lead or stand before. May be called twice."""
         if self._first is task:
             self._first = None
+        elif task.done and not task.has_led:
+            return  # whoever did it for this one calls the next
         turn = task.turn
         if turn is not None and turn.job is not None and self.lead.is_with(turn):
             self._leave_to_thread(turn)
@@ -277,6 +306,8 @@ class Turns:
         if self.lead.is_with(leader):
             self._recover()
             self.lead.free(leader)
+        elif isinstance(leader, Ticket) and leader.done and not leader.has_led:
+            return  # whoever did it for this one calls the next
         self.call()
 
     def call(self) -> None:
@@ -295,9 +326,9 @@ class Turns:
                 ticket.ring()
 
     def _pause(self, ticket: Ticket, tries: int) -> float:
-        if self._patience - ticket.left() > _URGENT:
-            tries = 3
-        return min(_SHORTEST * 1.5**tries, _LONGEST) * random.uniform(0.5, 1.5)  # noqa: S311 - a pause, not a secret
+        urgent = self._patience - ticket.left() > _URGENT
+        pause = _OFTEN if urgent else min(_SHORTEST * 2.0**tries, _LONGEST)
+        return pause * random.uniform(0.5, 1.5)  # noqa: S311 - a pause, not a secret
 
     def _check(self, ticket: Ticket) -> None:
         if not ticket.done and ticket.left() <= 0 and self._withdraw(ticket):
