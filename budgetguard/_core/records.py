@@ -19,6 +19,13 @@ from budgetguard.ports import Put
 __all__ = ["PORTABLE", "Record", "Stage", "call_key", "clean", "place_key", "task_key"]
 
 _SEPARATOR = "\x1f"
+_MOST = 2**53
+_LEASE_MAX = 1e9
+_UNREADABLE = (
+    "The store holds a record that this version cannot read: a newer version wrote it, or it is damaged. Let all "
+    "processes run the same version; or move a damaged file aside (of a server, delete the account's keys), and let "
+    "the next reading of the balance begin it anew."
+)
 PORTABLE = "~"
 """What the ids of those reservations begin with that can be ended by a token."""
 
@@ -149,7 +156,7 @@ class Record:
             # The task's id comes from the provider and may hold anything, so it stands last.
             fields = text.decode().split(_SEPARATOR, 10)
             stage, name, held, slots, pool, slack, tag, credits_tag, lease, asked, task_id = fields
-            return cls(
+            record = cls(
                 name,
                 Stage(stage),
                 int(held),
@@ -162,8 +169,18 @@ class Record:
                 float(lease),
                 int(asked),
             )
+            sound = record.is_possible and record.dumps() == text
         except ValueError as error:
-            raise StoreError("The store holds a record that this version cannot read.") from error
+            raise StoreError(_UNREADABLE) from error
+        if not sound:
+            raise StoreError(_UNREADABLE)
+        return record
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether its numbers can be: a damaged one must not give back what nobody held."""
+        amounts = (self.credits, self.slots, self.slack, self.asked, self.tag + 1, self.credits_tag + 1)
+        return min(amounts) >= 0 and max(amounts) <= _MOST and 0.0 <= self.task_lease <= _LEASE_MAX
 
     def moved(self, stage: Stage, **changes: int | str) -> Record:
         """Copy it into another stage."""

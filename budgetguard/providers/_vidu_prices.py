@@ -67,7 +67,7 @@ class ViduPrices:
         """
         if path in self._whole:
             return Cost.exact(path, self._whole[path]).quote(self._source)
-        body = body_of(f"vidu {path}", document)
+        body = body_of(f"vidu {path[:_SHOWN_MAX]}", document)
         if path in PRICED:
             return PRICED[path](self._rates, path, body).quote(self._source)
         if path == _IMAGES:

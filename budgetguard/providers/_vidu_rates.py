@@ -55,7 +55,7 @@ class Rates:
         """Look up one amount; a user's own list may lack it."""
         amount = self.tables.get(path, {}).get(name)
         if amount is None:
-            body.unknown(f"the price list has no {path}.{name}")
+            body.unknown(f"the price list has no {path}.{name[:40]}")
         return amount
 
     def speech(self, body: Body, characters: int) -> int:

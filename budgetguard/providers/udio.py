@@ -125,7 +125,7 @@ class UdioPro:
             UnknownPrice: If the list has no row for it.
         """
         path = _endpoint(route.path)
-        what = f"udio {path}"
+        what = f"udio {path[:80]}"
         if path in self._calls:
             return Cost.exact(path, self._calls[path]).quote(self._source)
         if path == "generate":

@@ -10,7 +10,7 @@ from budgetguard._core.records import Record, Stage, call_key, clean, task_key
 from budgetguard.errors import StoreError
 
 IDS = st.text(st.characters(codec="utf-8"), max_size=40)
-NUMBERS = st.integers(-(10**15), 10**15)
+NUMBERS = st.integers(0, 10**15)
 
 
 def same(one: Record, other: Record) -> bool:
@@ -68,6 +68,19 @@ def test_cleaning_leaves_alone_what_can_be_written(task_id: str) -> None:
 def test_what_is_no_record_is_refused_by_name(text: bytes) -> None:
     with pytest.raises(StoreError, match="cannot read"):
         Record.loads(text)
+
+
+@pytest.mark.parametrize("place", range(2, 10))
+@pytest.mark.parametrize(
+    "number", ["-2", "+1", " 1", "1_0", "0x1", "1e400", "nan", "inf", "-inf", "9" * 5000, "\u0663", "01", ""]
+)
+def test_a_record_with_a_number_nobody_writes_is_refused(place: int, number: str) -> None:
+    fields = Record("h", Stage.ACCEPTED, 10, 1, "", 0, 3, 2, "8123", 3600.5, 1).dumps().split(b"\x1f")
+    if place == 4:  # the pool's name, which may be anything
+        return
+    fields[place] = number.encode()
+    with pytest.raises(StoreError, match="move a damaged file aside"):
+        Record.loads(b"\x1f".join(fields))
 
 
 def test_open_calls_and_tasks_are_kept_under_different_keys() -> None:
