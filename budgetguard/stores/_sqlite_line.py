@@ -140,15 +140,18 @@ class Line:
         """Come last."""
         self._tickets.append(ticket)
 
-    def look(self) -> list[Ticket]:
-        """Say who waits."""
-        return list(self._tickets)
+    def look(self, most: int | None = None) -> list[Ticket]:
+        """Say who waits; of many, those who came first."""
+        while True:
+            # To copy them is one step, unless memory is tidied up in the middle of it: then others may come.
+            with contextlib.suppress(RuntimeError):
+                return list(itertools.islice(self._tickets, most))
 
     def claim(self, mine: list[Ticket], most: int) -> None:
         """Note those who came first as one's own; they cannot withdraw until they are given back. For the leader."""
         with self._lock:
             self._purge()
-            for ticket in list(itertools.islice(self._tickets, most)):
+            for ticket in self.look(most):
                 if ticket.is_open:
                     mine.append(ticket)
                     ticket.is_claimed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import sqlite3
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Put, Transaction
+from budgetguard.stores._sqlite_line import Line, Ticket
 from budgetguard.stores.sqlite import SQLiteStore
 
 ONE = Transaction(add={"a": 1})
@@ -287,3 +289,26 @@ def test_statements_per_transaction_do_not_grow_with_what_is_held(tmp_path: Path
 
     few, many = steps(10), steps(10_000)
     assert many <= few + 2
+
+
+class Crowded(collections.deque[Ticket]):
+    """A line that somebody joins while it is looked at for the first time, as when memory is tidied up meanwhile."""
+
+    late: Ticket | None = Ticket("a", ONE, 1.0, is_task=False)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        for ticket in super().__iter__():
+            if self.late is not None:
+                self.append(self.late)
+                self.late = None
+            yield ticket
+
+
+def test_whoever_joins_the_line_while_it_is_looked_at_fails_nobody() -> None:
+    line, first = Line(), Ticket("a", ONE, 1.0, is_task=False)
+    line._tickets = Crowded([first])
+    mine: list[Ticket] = []
+    line.claim(mine, 64)
+    assert mine == [first, Crowded.late]
+    line._tickets = Crowded([first])
+    assert line.look() == [first, Crowded.late]
