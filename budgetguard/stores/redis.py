@@ -201,6 +201,7 @@ class RedisStore:
 
     def _after_fork(self) -> None:
         # The parent's threads are not here, and its connections are not ours.
+        _stranded.append((self._lanes, list(self._loops.values())))
         self._lock = threading.Lock()
         self._lanes = self._new_lanes(self._rules)
         self._loops = weakref.WeakKeyDictionary()
@@ -237,6 +238,8 @@ def _close_there(loop: asyncio.AbstractEventLoop, lanes: AsyncLanes) -> None:
 
 
 _stores: weakref.WeakSet[RedisStore] = weakref.WeakSet()
+_stranded: list[object] = []
+"""Connections of the process this one was forked from; kept, as they would complain of not having been closed."""
 
 
 def _after_fork() -> None:

@@ -28,6 +28,17 @@ async def act():
     for _ in range(10):
         assert (await store.atransact("a", ADD)).applied
 
+async def act_on():
+    await act()
+    ready.set()
+    while not done.is_set():
+        await asyncio.sleep(0.01)
+
+ready, done = threading.Event(), threading.Event()
+looping = threading.Thread(target=lambda: asyncio.run(act_on()))  # its connections are open when the process forks
+looping.start()
+assert ready.wait(10)
+
 children = []
 for _ in range(3):
     pid = os.fork()
@@ -47,9 +58,11 @@ for _ in range(3):
 for pid in children:
     assert os.waitpid(pid, 0)[1] == 0
 busy.join()
+done.set()
+looping.join()
 assert store.transact("a", WAKE).applied
 asyncio.run(act())
-assert store.load("a").counters == {"x": 200 + 3 * 60 + 1 + 10}, store.load("a").counters
+assert store.load("a").counters == {"x": 200 + 3 * 60 + 1 + 2 * 10}, store.load("a").counters
 store.close()
 """
 
