@@ -21,7 +21,7 @@ BENCH := $(BENCH_VENV)/.ready
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench search fuzz fleet wheel clean
+.PHONY: help demo test check bench search fuzz fleet chaos wheel clean
 
 help:  ## Say what can be made
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -54,6 +54,9 @@ fuzz: $(DEV)  ## Look for input that misleads or breaks the guard (MINUTES=how l
 
 fleet: $(DEV)  ## Send many processes against one account (STORE=sqlite or valkey, ARGS="--kill 4 --seed 7")
 	@$(PY) -m tests.fleet --store $(or $(STORE),sqlite) $(ARGS)
+
+chaos: $(DEV)  ## Let everything go wrong that can (MINUTES=10, SEED=which to replay, SCENE=one of it, ARGS="--keep DIR")
+	@$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCENE),--scene $(SCENE)) $(ARGS)
 
 wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where nothing else is installed
 	@rm -rf dist

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import IO, Any, Self
 
@@ -56,24 +56,29 @@ class Place:
 
     def start(self, orders: Orders) -> None:
         """Start a process, and give it its orders; it waits for the word."""
+        self.launch("tests.fleet.worker", json.dumps(asdict(orders)), orders.slots or ())
+
+    def launch(self, program: str, orders: str, files: Sequence[int] = ()) -> None:
+        """Start a process of *program*, which inherits *files*, and give it its orders."""
         self.ready.clear()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.fleet.worker"],
+            [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning:tests", "-m", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             text=True,
-            pass_fds=orders.slots or (),
+            pass_fds=files,
         )
-        self._tell(json.dumps(asdict(orders)))
+        self.tell(orders)
         self._reader = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
         self._reader.start()
 
     def go(self) -> None:
         """Let it begin as soon as it is ready."""
-        self._tell("go")
+        self.tell("go")
 
-    def _tell(self, line: str) -> None:
+    def tell(self, line: str) -> None:
+        """Write a line to its process."""
         assert self.process is not None
         assert self.process.stdin is not None
         try:
@@ -89,10 +94,11 @@ class Place:
                 said: dict[str, Any] = json.loads(line)
             except ValueError:
                 continue  # it was killed in the middle of a word
-            self._heed(said)
+            self.heed(said)
         self.ready.set()
 
-    def _heed(self, said: dict[str, Any]) -> None:
+    def heed(self, said: dict[str, Any]) -> None:
+        """Note what its process says."""
         if "done" in said:
             self.done[said["done"]] = said["at"]
         elif "error" in said:
