@@ -15,14 +15,17 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 
 from budgetguard.errors import StoreError
+from budgetguard.stores._redis_form import SENDER_SIZE
 from budgetguard.stores._redis_link import AsyncLink, Link
 from budgetguard.stores._redis_server import Server
-from budgetguard.stores._redis_wire import Call, Names, Page, Scan, Step
+from budgetguard.stores._redis_wire import Address, Call, Names, Page, Scan, Step
 
 __all__ = ["AsyncLanes", "Lanes", "Rules"]
 
 _LANES = 2
 _BATCH_MAX = 128
+_SIZE_MAX = 3000
+"""Counters named by those who travel together; the script takes a few thousand."""
 _SLICE = 0.1
 """Seconds after which one who waits looks whether the thread he waits for is still there."""
 
@@ -46,25 +49,24 @@ class _Sender:
     __slots__ = ("name", "number")
 
     def __init__(self) -> None:
-        self.name = secrets.token_hex(8)
+        self.name = secrets.token_hex(SENDER_SIZE // 2)
         self.number = 0
 
     def calls(self, rules: Rules, steps: Sequence[Step]) -> list[Call | Page]:
         """Put steps into calls, one for each account, in their order."""
         self.number += 1
-        pages: list[Call | Page] = [Page(rules.names, step) for step in steps if type(step) is Scan]
+        if len(steps) == 1 and type(steps[0]) is not Scan:
+            return [self._call(rules, steps[0].address, steps)]
+        pages: list[Call | Page] = [Page(step) for step in steps if type(step) is Scan]
         rest = [step for step in steps if type(step) is not Scan] if pages else steps
-        if len(rest) == 1:
-            return [*pages, self._call(rules, rest[0].account, rest)]
         accounts: dict[str, list[Step]] = {}
         for step in rest:
-            accounts.setdefault(step.account, []).append(step)
-        return pages + [self._call(rules, account, of) for account, of in accounts.items()]
+            accounts.setdefault(step.address.channel, []).append(step)
+        return pages + [self._call(rules, of[0].address, of) for of in accounts.values()]
 
-    def _call(self, rules: Rules, account: str, steps: Sequence[Step]) -> Call:
-        return Call(
-            rules.names, account, steps, sender=self.name, number=self.number, forget=rules.forget, keep=rules.keep
-        )
+    def _call(self, rules: Rules, address: Address, steps: Sequence[Step]) -> Call:
+        head = address.head(self.name)
+        return Call(address, head, steps, number=self.number, forget=rules.forget, keep=rules.keep)
 
 
 class _Lane(_Sender):
@@ -132,17 +134,19 @@ class Lanes:
         """Perform a step; its answer, or its error, is in it afterwards."""
         mine = _Waiter(step)
         try:
-            if not self._enter(mine):
+            place = self._enter(mine)
+            if place is None:
                 self._wait(mine)
-            if not mine.done:
-                self._lead(mine)
+                place = self._led_by(mine)
+            if not mine.done and place is not None:
+                self._lead(place)
         except BaseException:
             mine.gone = True
             self._settle()
             raise
 
-    def _enter(self, mine: _Waiter) -> bool:
-        # Whether a lane was free.
+    def _enter(self, mine: _Waiter) -> int | None:
+        # Which lane was free, if any.
         with self._lock:
             if self._closed:
                 raise _closed()
@@ -150,13 +154,13 @@ class Lanes:
             for place, flight in enumerate(flights):
                 if flight is None:
                     self._state = (*flights[:place], _Flight((mine,)), *flights[place + 1 :]), queue
-                    return True
+                    return place
             mine.signal = threading.Lock()
             mine.signal.acquire()
             self._state = flights, (*queue, mine)
         if any(flight is not None and flight.batch[0].gone for flight in flights):
             self._settle()
-        return False
+        return None
 
     def _wait(self, mine: _Waiter) -> None:
         # Those before us take at most one exchange, and ours another.
@@ -183,10 +187,9 @@ class Lanes:
                 return place
         return None
 
-    def _lead(self, mine: _Waiter) -> None:
-        place = self._led_by(mine)
-        flight = None if place is None else self._state[0][place]
-        if place is None or flight is None:
+    def _lead(self, place: int) -> None:
+        flight = self._state[0][place]
+        if flight is None:
             return
         lane = self._all[place]
         if flight.calls is None:
@@ -194,6 +197,12 @@ class Lanes:
         # Interrupted here, not failed: one of the others asks again, which does nothing twice.
         lane.link.exchange(flight.calls)
         flight.over = True
+        with self._lock:
+            flights, queue = self._state
+            if not (queue or self._closed or len(flight.batch) > 1):
+                # Nobody waits for anything, so there is nothing to give on.
+                self._state = tuple([None if other is flight else other for other in flights]), queue
+                return
         self._settle()
 
     def _settle(self) -> None:
@@ -231,8 +240,18 @@ def _next(queue: tuple[_Waiter, ...]) -> tuple[tuple[_Waiter, ...], _Flight | No
     if not queue:
         return queue, None
     waiting = tuple(waiter for waiter in queue if not waiter.gone)
-    batch = waiting[:_BATCH_MAX]
-    return waiting[_BATCH_MAX:], _Flight(batch) if batch else None
+    count = _together([waiter.step for waiter in waiting[:_BATCH_MAX]])
+    return waiting[count:], _Flight(waiting[:count]) if count else None
+
+
+def _together(steps: Sequence[Step]) -> int:
+    """Tell how many of those who wait can travel together; one can always."""
+    size = 0
+    for number, step in enumerate(steps):
+        size += step.size
+        if size > _SIZE_MAX and number:
+            return number
+    return len(steps)
 
 
 def _everybody(flights: Sequence[_Flight]) -> list[_Waiter]:
@@ -282,9 +301,14 @@ class AsyncLanes:
 
     def _pass(self, lane: _AsyncLane) -> None:
         batch: list[tuple[Step, asyncio.Future[None]]] = []
+        size = 0
         latest = time.monotonic() - 2 * self._rules.server.timeout
         while self._queue and len(batch) < _BATCH_MAX:
-            step, future, since = self._queue.popleft()
+            step, future, since = waiter = self._queue.popleft()
+            size += step.size
+            if size > _SIZE_MAX and batch:
+                self._queue.appendleft(waiter)
+                break
             if future.done():
                 continue  # cancelled meanwhile; it sends nothing
             if since < latest:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.exceptions
@@ -15,6 +16,19 @@ from budgetguard.stores._redis_server import NotConnected, Server
 from budgetguard.stores._redis_wire import Args, Call, Page
 
 __all__ = ["AsyncLink", "Link"]
+
+
+try:
+    _pack: Callable[[Any], bytes] | None = importlib.import_module("hiredis").pack_command
+except ImportError:
+    _pack = None
+
+
+def _packed(connection: Any, commands: Sequence[Args]) -> list[bytes]:
+    # As redis-py does it, without what it does around it for whatever else a command may be.
+    if _pack is None:
+        return list(connection.pack_commands(commands))
+    return [b"".join([_pack(tuple(command)) for command in commands])]
 
 
 class Link:
@@ -28,7 +42,17 @@ class Link:
 
     def exchange(self, calls: Sequence[Call | Page]) -> None:
         """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
-        conversation = self._server.converse(calls, time.monotonic() + self._server.timeout, time.monotonic)
+        until = time.monotonic() + self._server.timeout
+        first: list[Any] | Exception
+        calls = [call for call in calls if not call.done]
+        try:
+            first = self.ask([call.command for call in calls])
+        except Exception as error:  # noqa: BLE001 - the conversation knows what can be mended
+            first = error
+        begin = self._server.settle(calls, first)
+        if begin is None:
+            return
+        conversation = self._server.converse(calls, until, time.monotonic, begin)
         try:
             step = next(conversation)
             while True:
@@ -55,7 +79,7 @@ class Link:
             connection = self._connection
             if connection is None:
                 connection = self._connect()
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            connection.send_packed_command(_packed(connection, commands), check_health=False)
             replies: list[Any] = []
             for _ in commands:
                 try:
@@ -94,7 +118,17 @@ class AsyncLink:
 
     async def exchange(self, calls: Sequence[Call | Page]) -> None:
         """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
-        conversation = self._server.converse(calls, time.monotonic() + self._server.timeout, time.monotonic)
+        until = time.monotonic() + self._server.timeout
+        first: list[Any] | Exception
+        calls = [call for call in calls if not call.done]
+        try:
+            first = await self.ask([call.command for call in calls])
+        except Exception as error:  # noqa: BLE001 - the conversation knows what can be mended
+            first = error
+        begin = self._server.settle(calls, first)
+        if begin is None:
+            return
+        conversation = self._server.converse(calls, until, time.monotonic, begin)
         try:
             step = next(conversation)
             while True:
@@ -119,7 +153,7 @@ class AsyncLink:
             if connection is None:
                 connection = await self._connect()
             async with asyncio.timeout(self._server.timeout / 2):
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                await connection.send_packed_command(_packed(connection, commands), check_health=False)
                 replies: list[Any] = []
                 for _ in commands:
                     try:

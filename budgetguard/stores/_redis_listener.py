@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from budgetguard.stores._calling import call
+from budgetguard.stores._redis_form import read
 from budgetguard.stores._redis_lanes import Rules
 from budgetguard.stores._redis_link import Link
 from budgetguard.stores._redis_wire import Args
@@ -61,7 +62,7 @@ class Listener:
 
     def watch(self, account: str, changed: Callable[[], None]) -> Callable[[], None]:
         """Call *changed* after every wake-up of the account, until what is returned is called."""
-        channel = self._rules.names.channel(account)
+        channel = self._rules.names.of(account).channel
         key = channel.encode()
 
         def watcher() -> None:
@@ -90,7 +91,7 @@ class Listener:
     def woke(self, account: str, number: int) -> None:
         """Tell the watchers of this process at once of a wake-up that was sent from it."""
         if self._channels:
-            self._hear(self._rules.names.channel(account).encode(), number)
+            self._hear(self._rules.names.of(account).channel.encode(), number)
 
     def end(self) -> None:
         """Let the thread end. Takes no lock: a finalizer may call it in the middle of anything."""
@@ -217,10 +218,11 @@ class Listener:
             channels = [(key, watched.account) for key, watched in self._channels.items()]
         for start in range(0, len(channels), _LOOK_MAX):
             part = channels[start : start + _LOOK_MAX]
-            commands: list[Args] = [["HGET", self._rules.names.keys(account)[0], "@wake"] for _, account in part]
-            for (key, _), number in zip(part, looking.ask(commands), strict=True):
-                if isinstance(number, bytes):
-                    self._hear(key, int(number))
+            commands: list[Args] = [["GET", self._rules.names.of(account).keys[0]] for _, account in part]
+            for (key, _), state in zip(part, looking.ask(commands), strict=True):
+                if isinstance(state, bytes):
+                    with contextlib.suppress(ValueError):  # who transacts is told what is wrong
+                        self._hear(key, read(state).woken)
 
     def _hear(self, channel: bytes, number: int | None) -> None:
         """Call an account's watchers, unless they were told already. Without a number, they always are."""

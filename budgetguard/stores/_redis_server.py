@@ -39,8 +39,10 @@ _FORGOTTEN = ("max_connections", "connection_class")
 _PAUSE = 0.02
 _parse: Any = redis.connection.parse_url  # untyped there
 _PAUSE_MAX = 0.5
+_AT_ONCE = 5
+"""Tries that follow each other without a pause, while each makes up for what the one before it lacked."""
 _COMMANDS = (
-    "EVALSHA, SCRIPT LOAD, HGET, HGETALL, HSET, HEXISTS, HDEL, HSCAN, ZADD, ZREM, ZRANGEBYSCORE, TIME, GET, SET, "
+    "EVALSHA, SCRIPT LOAD, HGET, HSET, HSETNX, HEXISTS, HDEL, HSCAN, ZADD, ZREM, ZRANGEBYSCORE, TIME, GET, SET, "
     "PUBLISH, PEXPIREAT, SUBSCRIBE, UNSUBSCRIBE, and SELECT where the address names a database"
 )
 """What the script does needs the right of whoever calls it."""
@@ -110,21 +112,37 @@ class Server:
         """Make a connection that is not open yet, for the running event loop."""
         return self._async_class(**self._async)
 
-    def converse(self, calls: Sequence[Call | Page], deadline: float, clock: Any) -> Conversation:
+    def settle(self, calls: Sequence[Call | Page], outcome: list[Any] | Exception) -> list[Any] | Exception | None:
+        """Hand out what came back, if nothing is amiss: that is all then, and it gives ``None``.
+
+        Else it gives what a conversation has to begin with: what is amiss, or nothing where a call is to be sent anew.
+        """
+        if isinstance(outcome, Exception):
+            return outcome
+        for reply in outcome:
+            if isinstance(reply, Exception):
+                return outcome
+        return [] if self._take(calls, outcome)[2] else None
+
+    def converse(
+        self, calls: Sequence[Call | Page], deadline: float, clock: Any, first: list[Any] | Exception
+    ) -> Conversation:
         """Get every call answered, in spite of what may happen on the way, or failed with a `StoreError`.
 
-        A call whose answer was lost is sent again: the server does it once.
+        A call whose answer was lost is sent again: the server does it once. *first* is what `settle` gave.
         """
         tries, in_doubt = 0, False
         pending = [call for call in calls if not call.done]
         load = False
+        given = first or None
         while pending:
             tries += 1
             commands = [call.command for call in pending]
             if load:
                 commands.insert(0, ["SCRIPT", "LOAD", SCRIPT])
             try:
-                replies = yield commands
+                before, given = given, None
+                replies = (yield commands) if before is None else _given(before)
             except (NotConnected, ConnectionError, TimeoutError, OSError) as error:
                 in_doubt = in_doubt or (not isinstance(error, NotConnected) and any(call.writes for call in pending))
                 trouble: Exception = _root(error)
@@ -135,9 +153,9 @@ class Server:
             else:
                 if load and isinstance(refusal := replies.pop(0), Exception):
                     return self._fail(pending, self._explain(refusal), refusal)
-                trouble, load = self._take(pending, replies)
+                trouble, load, learnt = self._take(pending, replies)
                 pending = [call for call in pending if not call.done]
-                if load and tries < 3:
+                if (load or learnt) and tries < _AT_ONCE:
                     continue
             if not pending:
                 return None
@@ -148,14 +166,15 @@ class Server:
             yield pause
         return None
 
-    def _take(self, pending: Sequence[Call | Page], replies: Sequence[Any]) -> tuple[Exception, bool]:
-        """Hand out the replies; gives what may pass if one waits, and whether the script is missing."""
+    def _take(self, pending: Sequence[Call | Page], replies: Sequence[Any]) -> tuple[Exception, bool, bool]:
+        """Hand out the replies; gives what may pass if one waits, and whether the script or names were missing."""
         trouble: Exception = ConnectionError("no answer")
-        missing = False
+        missing = learnt = False
         for call, reply in zip(pending, replies, strict=True):
             if not isinstance(reply, Exception):
                 try:
                     call.answer(reply)
+                    learnt = learnt or not call.done
                 except (ValueError, TypeError) as error:
                     self._fail([call], self._unasked(error), error)
             elif isinstance(reply, NoScriptError):
@@ -164,7 +183,7 @@ class Server:
                 trouble = reply
             else:
                 self._fail([call], self._explain(reply), reply)
-        return trouble, missing
+        return trouble, missing, learnt
 
     def _fail(self, calls: Sequence[Call | Page], message: str, cause: Exception, *, unreachable: bool = False) -> None:
         for call in calls:
@@ -238,6 +257,12 @@ def _check(scheme: str, plain: str) -> None:
             "what follows the port is the number of a database; give for instance redis://user:password@host:6379/0, "
             "with % signs for special characters of the password",
         )
+
+
+def _given(outcome: list[Any] | Exception) -> list[Any]:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _root(error: BaseException) -> Exception:

@@ -5,55 +5,74 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.resources
-import operator
+import struct
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
+from budgetguard.stores._redis_form import NOBODY, Plan, numbers, opening, outline, plain, read, text, together
 
-__all__ = ["SCRIPT", "SHA", "Call", "Look", "Names", "Page", "Scan", "Step", "Transact"]
+__all__ = ["SCRIPT", "SHA", "Address", "Call", "Look", "Names", "Page", "Scan", "Step", "Transact"]
 
 SCRIPT = importlib.resources.files("budgetguard.stores").joinpath("redis.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
-_LEASE_MAX = 4 * 10**15
-"""Microseconds; more than a century, and still a number that the script can add to."""
 _PAGE = 100
 
-Args = list[str | bytes | int]
+_NOW = struct.Struct("<q")
+_APPLIED, _OUT_OF_RANGE = b"1x"
+
+Args = list[str | bytes]
+
+
+class Address:
+    """Where the server keeps an account. The keys share a hash slot, whatever the account's name."""
+
+    __slots__ = ("channel", "head", "keys", "roster")
+
+    def __init__(self, prefix: str, account: str) -> None:
+        # Braces would end the hash tag, and an empty one is none.
+        tag = quote(account, safe=":/@.,;=+~!$&*()' ", errors="surrogatepass") or "%"
+        base = f"{prefix}:{{{tag}}}"
+        self.keys = (f"{base}:counters", f"{base}:records", f"{base}:due", f"{base}:last")
+        self.channel = f"{base}:wake"
+        """Where those who wait for the account are woken."""
+        self.head = functools.lru_cache(maxsize=8)(self._head)
+        self.roster = NOBODY
+        """The names of its counters, as far as they are known here."""
+
+    def _head(self, sender: str) -> tuple[bytes, ...]:
+        # How a call of the script begins.
+        counters, records, due, last = (key.encode() for key in self.keys)
+        return b"EVALSHA", SHA.encode(), b"4", counters, records, due, last + b":" + sender.encode()
 
 
 class Names:
-    """How the keys of an account are called. They share a hash slot, whatever the account's name."""
+    """The addresses of the accounts of a store."""
 
-    __slots__ = ("keys", "prefix")
+    __slots__ = ("of", "prefix")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self.keys = functools.lru_cache(maxsize=4096)(self._keys)
-
-    def _keys(self, account: str) -> tuple[str, str, str, str]:
-        # Braces would end the hash tag, and an empty one is none.
-        tag = quote(account, safe=":/@.,;=+~!$&*()' ", errors="surrogatepass") or "%"
-        base = f"{self.prefix}:{{{tag}}}"
-        return f"{base}:counters", f"{base}:records", f"{base}:due", f"{base}:last"
-
-    def channel(self, account: str) -> str:
-        """Name the channel on which those who wait for an account are woken."""
-        return self.keys(account)[0].removesuffix("counters") + "wake"
+        self.of = functools.lru_cache(maxsize=4096)(functools.partial(Address, prefix))
 
 
 class Step:
     """One transaction or look, written down by whoever asks for it, with its answer."""
 
-    __slots__ = ("account", "args", "error")
+    __slots__ = ("address", "args", "error")
 
-    def __init__(self, account: str, args: Args) -> None:
-        self.account = account
+    def __init__(self, address: Address, args: Args) -> None:
+        self.address = address
         self.args = args
         self.error: StoreError | None = None
+
+    @property
+    def size(self) -> int:
+        """How many counters it names."""
+        return 0
 
     def check(self) -> None:
         """Raise what went wrong. Each of those who travelled together gets an exception of its own."""
@@ -64,14 +83,41 @@ class Step:
 class Transact(Step):
     """A transaction under way."""
 
-    __slots__ = ("done", "transaction", "woke")
+    __slots__ = ("done", "plan", "transaction", "woke")
 
-    def __init__(self, account: str, transaction: Transaction) -> None:
-        super().__init__(account, _write(transaction))
+    def __init__(self, address: Address, transaction: Transaction) -> None:
+        self.plan = plan = address.roster.plan(outline(transaction))
+        """How it is written down."""
+        super().__init__(address, plan.write(transaction))
         self.transaction = transaction
         self.done: Transacted | None = None
         self.woke = 0
         """The number of the wake-up it was, or 0."""
+
+    @property
+    def size(self) -> int:
+        """How many counters it names."""
+        return len(self.plan.outline)
+
+    def by(self, plan: Plan) -> None:
+        """Write it down by another plan, which may be made for several."""
+        if self.plan is not plan:
+            self.args = plan.write(self.transaction)
+            self.plan = plan
+
+    def end(self, flag: int | None, counters: dict[str, int], now: int, woken: int) -> None:
+        """Take the answer: what became of it, the counters then, the time, and the number of the last wake-up."""
+        applied = flag == _APPLIED
+        if flag is None:
+            self.error = StoreError("The transaction was overtaken by a later one; it may have been applied.")
+        elif flag == _OUT_OF_RANGE:
+            self.error = StoreError(
+                "A counter would leave the range in which this store counts exactly, -2**53 to 2**53; "
+                "nothing was changed. Count in larger units."
+            )
+        elif applied and self.transaction.wake:
+            self.woke = woken
+        self.done = Transacted(applied, counters, now)
 
     def result(self) -> Transacted:
         """Give the answer.
@@ -90,8 +136,8 @@ class Look(Step):
 
     __slots__ = ("loaded",)
 
-    def __init__(self, account: str, records: Sequence[str], *, due: bool) -> None:
-        super().__init__(account, ["L", 1 if due else 0, len(records), *map(_key, records)])
+    def __init__(self, address: Address, records: Sequence[str], *, due: bool) -> None:
+        super().__init__(address, [numbers((3 if due else 2, len(records))), *map(text, records)])
         self.loaded: Loaded | None = None
 
     def result(self) -> Loaded:
@@ -111,8 +157,8 @@ class Scan(Step):
 
     __slots__ = ("page",)
 
-    def __init__(self, account: str, cursor: str) -> None:
-        super().__init__(account, [cursor or "0"])
+    def __init__(self, address: Address, cursor: str) -> None:
+        super().__init__(address, [cursor or "0"])
         self.page: Scanned | None = None
 
     def result(self) -> Scanned:
@@ -132,11 +178,11 @@ class Page:
 
     __slots__ = ("command", "done", "step", "writes")
 
-    def __init__(self, names: Names, step: Scan) -> None:
+    def __init__(self, step: Scan) -> None:
         self.step = step
         self.done = False
         self.writes = False
-        self.command: Args = ["HSCAN", names.keys(step.account)[1], *step.args, "COUNT", str(_PAGE)]
+        self.command: Args = ["HSCAN", step.address.keys[1], *step.args, "COUNT", str(_PAGE)]
 
     def fail(self, error: StoreError) -> None:
         """Say that there will be no answer."""
@@ -146,9 +192,7 @@ class Page:
     def answer(self, reply: list[Any]) -> None:
         """Read the page."""
         cursor, flat = reply
-        pairs = iter(flat)
-        records = {key.decode("utf-8", "surrogatepass"): value for key, value in zip(pairs, pairs, strict=True)}
-        self.step.page = Scanned(records, "" if cursor == b"0" else cursor.decode("ascii"))
+        self.step.page = Scanned(_records(flat), "" if cursor == b"0" else cursor.decode("ascii"))
         self.done = True
 
 
@@ -158,32 +202,37 @@ class Call:
     It may be sent again: the sender's number makes the server do it once.
     """
 
-    __slots__ = ("command", "done", "steps", "writes")
+    __slots__ = ("_begin", "_roster", "address", "command", "done", "steps", "writes")
 
     def __init__(
-        self, names: Names, account: str, steps: Sequence[Step], *, sender: str, number: int, forget: int, keep: int
+        self, address: Address, head: Sequence[bytes], steps: Sequence[Step], *, number: int, forget: int, keep: int
     ) -> None:
-        counters, records, due, last = names.keys(account)
+        self.address = address
         self.steps = steps
         self.done = False
-        self.writes = any(type(step) is Transact for step in steps)
-        command: Args = [
-            "EVALSHA",
-            SHA,
-            4,
-            counters,
-            records,
-            due,
-            f"{last}:{sender}",
-            number if self.writes else 0,
-            forget,
-            keep,
-            names.channel(account),
-        ]
-        for step in steps:
+        self.writes = Transact in map(type, steps)
+        self._begin = (head, number if self.writes else 0, forget, keep)
+        self.command = self._write()
+
+    def _write(self) -> Args:
+        self._roster = roster = self.address.roster
+        head, number, forget, keep = self._begin
+        command: Args = [*head, opening(number, forget, keep, roster), b"", b""]
+        plans = {step.plan for step in self.steps if type(step) is Transact}
+        if not plans:
+            pass
+        elif len(plans) == 1 and roster.plan(next(iter(plans)).outline) in plans:
+            (plan,) = plans
+            command[-2:] = plan.window.form, plan.window.further
+        else:
+            window = together({plan.outline for plan in plans}, roster)
+            command[-2:] = window.form, window.further
+            for step in self.steps:
+                if type(step) is Transact:
+                    step.by(window.plan(step.plan.outline))
+        for step in self.steps:
             command += step.args
-        # A signal that comes while hiredis writes a number ends the process, so it gets none.
-        self.command: Args = [str(part) if type(part) is int else part for part in command]
+        return command
 
     def fail(self, error: StoreError) -> None:
         """Say that there will be no answer."""
@@ -191,63 +240,35 @@ class Call:
         for step in self.steps:
             step.error = error
 
-    def answer(self, reply: list[Any]) -> None:
-        """Work out each step's answer."""
-        now, repeated, flags, flat, *looks = reply
-        counters: dict[str, int] = {}
-        woken = now
-        pairs = iter(flat)
-        for field, value in zip(pairs, pairs, strict=True):
-            name = _read(field)
-            if name is not None:
-                counters[name] = int(value)
-            elif field == b"@wake":
-                woken = max(now, int(value) + (not repeated))
+    def answer(self, reply: Any) -> None:
+        """Work out each step's answer, unless the names of the counters have to be learnt first: then write it anew."""
+        if type(reply) is bytes:
+            said, repeated, count, looks = reply, 0, len(self.steps), ()
+        elif len(reply) == 1:
+            self.address.roster = read(reply[0]).roster
+            self.command = self._write()
+            return
+        else:
+            said, repeated, count, *looks = reply
+        (now,) = _NOW.unpack_from(said)
+        at = _NOW.size + count
+        flags = said[_NOW.size : at]
+        state = read(said, at, self._roster)
+        if state.roster is not self._roster:
+            self.address.roster = state.roster
+        counters = state.counters
+        changes = len(self.steps) > 1 and not repeated  # else they are from afterwards
+        woken = max(now, state.woken + 1) if changes else state.woken
         last, found, turn = self.steps[-1], iter(looks), iter(flags)
         for step in self.steps:
             if type(step) is Transact:
                 flag = next(turn, None)
-                applied = flag == 49  # "1"
-                if applied and not repeated:
+                if flag == _APPLIED and changes:
                     _apply(counters, step.transaction, now)
-                if flag == 120:  # "x"
-                    step.error = StoreError(
-                        "A counter would leave the range in which this store counts exactly, -2**53 to 2**53; "
-                        "nothing was changed. Count in larger units."
-                    )
-                elif flag is None:
-                    step.error = StoreError("The transaction was overtaken by a later one; it may have been applied.")
-                elif applied and step.transaction.wake:
-                    step.woke = woken
-                step.done = Transacted(applied, counters if step is last else counters.copy(), now)
+                step.end(flag, counters if step is last else counters.copy(), now, woken)
             elif type(step) is Look:
-                pairs = iter(next(found))
-                records = {key.decode("utf-8", "surrogatepass"): value for key, value in zip(pairs, pairs, strict=True)}
-                step.loaded = Loaded(counters if step is last else counters.copy(), records, now)
+                step.loaded = Loaded(counters if step is last else counters.copy(), _records(next(found)), now)
         self.done = True
-
-
-def _write(t: Transaction) -> Args:
-    # What cannot be sent is found here, where it harms nobody else.
-    args: Args = ["T", 1 if t.wake else 0, len(t.add), len(t.floor), len(t.expect), len(t.within), len(t.stamp)]
-    args += (len(t.drop), len(t.put))
-    for amounts in (t.add, t.floor, t.expect, t.within):
-        for name, amount in amounts.items():
-            args += (_written(name), amount if type(amount) is int else int(operator.index(amount)))
-    for name in t.stamp:
-        args.append(_written(name))
-    for key, value in t.drop.items():
-        args += (_key(key), _bytes(value))
-    for key, put in t.put.items():
-        lease = "" if put.lease is None else max(-_LEASE_MAX, min(_LEASE_MAX, int(put.lease * 1_000_000)))
-        args += (_key(key), _bytes(put.value), lease)
-    return args
-
-
-def _bytes(value: bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise TypeError(f"a record is bytes, not {type(value).__name__}")
-    return value
 
 
 def _apply(counters: dict[str, int], transaction: Transaction, now: int) -> None:
@@ -257,21 +278,7 @@ def _apply(counters: dict[str, int], transaction: Transaction, now: int) -> None
         counters[name] = now
 
 
-def _written(name: str) -> str | bytes:
-    if name[:1] == "@":
-        name = "@" + name
-    return _key(name)
-
-
-def _key(key: str) -> str | bytes:
-    # Nearly all are plain; a lone surrogate, which a key of another program may hold, must not fail.
-    return key if key.isascii() else key.encode("utf-8", "surrogatepass")
-
-
-@functools.lru_cache(maxsize=4096)
-def _read(field: bytes) -> str | None:
-    if field[:1] == b"@":
-        if field[:2] != b"@@":
-            return None
-        field = field[1:]
-    return field.decode("utf-8", "surrogatepass")
+def _records(flat: Sequence[bytes]) -> dict[str, bytes]:
+    pairs = iter(flat)
+    named = ((plain(key), value) for key, value in zip(pairs, pairs, strict=True))
+    return {key: value for key, value in named if key is not None}

@@ -95,7 +95,7 @@ class RedisStore:
 
     def transact(self, account: str, transaction: Transaction) -> Transacted:
         """See `budgetguard.ports.Store.transact`."""
-        step = self._wire.Transact(account, transaction)
+        step = self._wire.Transact(self._rules.names.of(account), transaction)
         self._lanes.run(step)
         done = step.result()
         if self._listener is not None:
@@ -104,13 +104,13 @@ class RedisStore:
 
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
         """See `budgetguard.ports.Store.load`."""
-        step = self._wire.Look(account, records, due=due)
+        step = self._wire.Look(self._rules.names.of(account), records, due=due)
         self._lanes.run(step)
         return step.result()
 
     def scan(self, account: str, cursor: str = "") -> Scanned:
         """See `budgetguard.ports.Store.scan`. A page of few records may hold all of them, up to some hundreds."""
-        step = self._wire.Scan(account, cursor)
+        step = self._wire.Scan(self._rules.names.of(account), cursor)
         self._lanes.run(step)
         return step.result()
 
@@ -134,7 +134,7 @@ class RedisStore:
         if loop is None:
             return await anyio.to_thread.run_sync(self.transact, account, transaction)
         lanes = self._loops.get(loop) or await self._open(loop)
-        step = self._wire.Transact(account, transaction)
+        step = self._wire.Transact(self._rules.names.of(account), transaction)
         await lanes.run(step)
         done = step.result()
         if self._listener is not None:
@@ -147,7 +147,7 @@ class RedisStore:
         if loop is None:
             return await anyio.to_thread.run_sync(functools.partial(self.load, account, records, due=due))
         lanes = self._loops.get(loop) or await self._open(loop)
-        step = self._wire.Look(account, records, due=due)
+        step = self._wire.Look(self._rules.names.of(account), records, due=due)
         await lanes.run(step)
         return step.result()
 
@@ -157,7 +157,7 @@ class RedisStore:
         if loop is None:
             return await anyio.to_thread.run_sync(self.scan, account, cursor)
         lanes = self._loops.get(loop) or await self._open(loop)
-        step = self._wire.Scan(account, cursor)
+        step = self._wire.Scan(self._rules.names.of(account), cursor)
         await lanes.run(step)
         return step.result()
 

@@ -76,6 +76,8 @@ def test_the_keys_of_an_account_hash_to_one_slot_and_accounts_spread(cluster: Va
     store = RedisStore(cluster.url, prefix="mine")
     step = Transaction(add={"x": 1}, put={"r": Put(b"1", 60.0)}, wake=True)
     assert store.transact(account, step).applied
+    other = RedisStore(cluster.url, prefix="mine")  # what the first one did last gets a key of its own
+    assert other.transact(account, Transaction(add={"x": 1})).applied
     keys = asked(cluster, "KEYS", "*")
     assert len(keys) == 4
     assert all(key.startswith(b"mine:{") for key in keys)
@@ -84,7 +86,8 @@ def test_the_keys_of_an_account_hash_to_one_slot_and_accounts_spread(cluster: Va
     store.transact(f"{account}2", step)
     others = set(asked(cluster, "KEYS", "*")) - set(keys)
     assert slots != {asked(cluster, "CLUSTER", "KEYSLOT", key) for key in others}
-    store.close()
+    for opened in (store, other):
+        opened.close()
 
 
 def test_a_node_that_does_not_have_the_slot_says_what_to_do(cluster: ValkeyServer) -> None:

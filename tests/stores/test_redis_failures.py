@@ -180,8 +180,8 @@ def test_an_abandoned_transaction_that_arrives_late_is_not_done_any_more(
 ) -> None:
     lane = store._lanes._all[0]
     wire = store._wire
-    (late,) = lane.calls(store._rules, [wire.Transact("a", ADD)])
-    (newer,) = lane.calls(store._rules, [wire.Transact("a", Transaction(add={"y": 1}))])
+    (late,) = lane.calls(store._rules, [wire.Transact(store._rules.names.of("a"), ADD)])
+    (newer,) = lane.calls(store._rules, [wire.Transact(store._rules.names.of("a"), Transaction(add={"y": 1}))])
     lane.link.exchange([newer])
     lane.link.exchange([late])
     assert store.load("a").counters == {"y": 1}
@@ -234,13 +234,16 @@ def test_a_server_without_memory_refuses_and_nothing_is_changed(server: ValkeySe
 
 
 def test_keys_of_something_else_are_not_overwritten(server: ValkeyServer, store: RedisStore) -> None:
-    server.client.set("budgetguard:{a}:counters", "mine")
+    server.client.hset("budgetguard:{a}:counters", mapping={"x": 5})
     with pytest.raises(StoreError, match=r"WRONGTYPE.*choose another prefix"):
         transact(store)
-    server.client.hset("budgetguard:{b}:counters", mapping={"x": 5})
-    with pytest.raises(StoreError, match=r"LAYOUT none instead of 1.*another prefix"):
-        store.transact("b", ADD)
-    assert server.client.hgetall("budgetguard:{b}:counters") == {b"x": b"5"}
+    assert server.client.hgetall("budgetguard:{a}:counters") == {b"x": b"5"}
+    for foreign, layout in ((b"mine", "none"), (b"", "none"), (b"\x09" + bytes(200), "9"), (b"\xff" * 200, "-1")):
+        server.client.set("budgetguard:{b}:counters", foreign)
+        for act in (lambda: store.transact("b", ADD), lambda: store.load("b")):
+            with pytest.raises(StoreError, match=rf"LAYOUT {layout} instead of 2.*another prefix"):
+                act()
+        assert server.client.get("budgetguard:{b}:counters") == foreign
 
 
 def test_a_counter_that_cannot_be_exact_any_more_is_refused_and_others_are_not_harmed(
@@ -270,10 +273,19 @@ def test_what_is_no_number_or_no_record_is_found_before_it_is_sent(wrong: Transa
 
 def test_counters_that_something_else_spoiled_are_an_error(server: ValkeyServer, store: RedisStore) -> None:
     transact(store)
-    server.client.hset("budgetguard:{a}:counters", "x", "many")
-    with pytest.raises(StoreError, match="nothing else writes under the prefix"):
-        store.load("a")
-    with pytest.raises(StoreError, match="refused the call"):
+    ours = server.client.get("budgetguard:{a}:counters")
+    assert isinstance(ours, bytes)
+    for cut in (len(ours) - 1, len(ours) - 5, 88 + 8, 88 + 3):
+        server.client.set("budgetguard:{a}:counters", ours[:cut])
+        other = RedisStore(server.url)  # knows no names
+        with pytest.raises(StoreError, match=r"nothing else writes under the prefix|another prefix"):
+            other.load("a")
+        with pytest.raises(StoreError, match=r"nothing else writes under the prefix|another prefix"):
+            other.transact("a", ADD)
+        other.close()
+    count = 4 * 8
+    server.client.set("budgetguard:{a}:counters", ours[:count] + (10**9).to_bytes(8, "little") + ours[count + 8 :])
+    with pytest.raises(StoreError, match="another prefix"):
         transact(store)
 
 
@@ -472,7 +484,7 @@ def test_a_page_is_had_again_when_the_connection_was_lost_and_is_an_error_when_t
 
 
 def test_a_user_who_may_not_go_through_the_records_is_told_what_to_allow(server: ValkeyServer) -> None:
-    commands = ["+evalsha", "+script|load", "+hget", "+hgetall", "+hset", "+time", "+get", "+set", "+pexpireat"]
+    commands = ["+evalsha", "+script|load", "+hset", "+hsetnx", "+zadd", "+time", "+get", "+set", "+pexpireat"]
     server.client.acl_setuser("poor", enabled=True, passwords=["+s3cret"], commands=commands, keys=["*"])
     poor = RedisStore(server.url.replace("unix://", "unix://poor:s3cret@"), timeout=TIMEOUT)
     with pytest.raises(StoreError, match="HSCAN") as caught:

@@ -21,7 +21,7 @@ __all__ = ["valkey_server"]
 ADD = Transaction(add={"x": 1})
 LONG = 2.0
 """Seconds; far more than a call takes, and less than one who waits for a lane that is lost."""
-_files = ("_redis_lanes.py", "_redis_link.py", "_redis_server.py", "_redis_wire.py")
+_files = ("_redis_form.py", "_redis_lanes.py", "_redis_link.py", "_redis_server.py", "_redis_wire.py")
 _looks = {
     code
     for name, code in dis.opmap.items()
@@ -155,7 +155,8 @@ def test_no_number_is_given_to_the_client_to_write() -> None:
     # Interrupted in the middle of it, hiredis would end the process.
     store = RedisStore("unix:///nowhere")
     wire, lane = store._wire, store._lanes._all[0]
+    address = store._rules.names.of("a")
     whole = Transaction(add={"x": 1}, floor={"x": 0}, expect={"y": 0}, within={"z": 1}, put={"r": Put(b"", 1.0)})
-    steps = [wire.Transact("a", whole), wire.Look("a", ["r"], due=True), wire.Scan("a", "")]
+    steps = [wire.Transact(address, whole), wire.Look(address, ["r"], due=True), wire.Scan(address, "")]
     for call in lane.calls(store._rules, steps):
         assert {type(part) for part in call.command} <= {str, bytes}

@@ -37,6 +37,7 @@ class Twins(RuleBasedStateMachine):
         Twins.number += 1
         self.account = f"account {os.getpid()} {Twins.number}"
         self.ours, self.model = RedisStore(self.url, timeout=30.0), MemoryStore()
+        self.address = self.ours._rules.names.of(self.account)
         self.known: dict[str, bytes] = {}
 
     def teardown(self) -> None:
@@ -84,8 +85,8 @@ class Twins(RuleBasedStateMachine):
         """What travels together is as if it came one after the other, and looks see what lies between."""
         wire, lane = self.ours._wire, self.ours._lanes._all[0]
         transactions = [self.draw(data) for _ in range(size)]
-        steps = [wire.Transact(self.account, transaction) for transaction in transactions]
-        look = wire.Look(self.account, ["r", ""], due=True)
+        steps = [wire.Transact(self.address, transaction) for transaction in transactions]
+        look = wire.Look(self.address, ["r", ""], due=True)
         lane.link.exchange(lane.calls(self.ours._rules, [*steps[:-1], look, steps[-1]]))
         for transaction, step in zip(transactions[:-1], steps, strict=False):
             self.compare(transaction, step.result(), self.model.transact(self.account, transaction))
