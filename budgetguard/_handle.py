@@ -16,7 +16,7 @@ from budgetguard._core.settlement import settle
 from budgetguard._core.steps import Flow
 from budgetguard._core.till import Draft
 from budgetguard._names import new_name
-from budgetguard._scope import Scope, around
+from budgetguard._scope import Scope, around, inside_nothing
 from budgetguard._settings import CREDITS_MAX
 from budgetguard.errors import PermitError
 from budgetguard.model import Outcome, Quote, TaskSeen, TaskState, Verdict
@@ -53,16 +53,18 @@ class Handle:
     _busy = _done = False
     """Whether somebody is at what was said, and whether it is done."""
     _scope: Scope
+    """Its block, once that is entered."""
 
     def __init__(self, guard: Any, account: QuickAccount, hold: Hold, task_id: str | None) -> None:
         self._guard = guard
         self._account = account
         self._made = hold
-        hold.outer = around(account)
-        check_task_id(task_id)
-        self._task_id = task_id or ""
+        if not inside_nothing():
+            hold.outer = around(account)
+        if task_id is not None:
+            check_task_id(task_id)
+            self._task_id = task_id
         self._lock = threading.Lock()
-        self._scope = Scope(self, guard, account)
 
     def _have_quickly(self) -> bool:
         """Have it on the quick path; ``False`` if that is not to be had.
@@ -276,7 +278,8 @@ class Handle:
     def _leave(self, *, failed: bool) -> Flow[None]:
         """End what is left when the block is left."""
         self._inside = False
-        self._scope.leave()
+        if not self._bare:
+            self._scope.leave()
         word = self._unsaid(failed=failed)
         try:
             return self._end(word) if word else self._free()

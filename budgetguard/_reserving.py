@@ -63,8 +63,11 @@ class Reserving:
             had = quickly(self, credits, slots)
             if had is not None:
                 return had
-        asked = ask_for(self.engine, self.own, credits, slots, pool, tags, deadline, priority)
-        permit = Permit(self, *asked, task_id)
+            hold = self.engine.permit(Quote(credits, slots), 0, None, ())
+            permit = Permit(self, self.own, hold, None)
+        else:
+            asked = ask_for(self.engine, self.own, credits, slots, pool, tags, deadline, priority)
+            permit = Permit(self, *asked, task_id)
         obtain(permit)
         return permit
 

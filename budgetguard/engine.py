@@ -6,7 +6,6 @@ import collections
 import hmac
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -96,9 +95,6 @@ class Engine:
 
     def _open(self, name: str) -> QuickAccount:
         provider = self.provider
-        live: cachetools.TTLCache[str, None, float] = cachetools.TTLCache(
-            _TASKS_MAX, provider.task_lease, time.monotonic
-        )
         account = QuickAccount(
             name,
             self.policy,
@@ -108,7 +104,6 @@ class Engine:
             task_lease=provider.task_lease,
             seen=cachetools.LRUCache(_TASKS_MAX),
             ended=cachetools.LRUCache(_TASKS_MAX),
-            live=live,
             listening=bool(self.observers),
         )
         account.lock = threading.Lock()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar
 
 from budgetguard._core.account import Hold
+from budgetguard._core.quick import QuickAccount
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._reserving import Tags, ask_for, quote_of, words
 from budgetguard._scope import Scope, scopes
@@ -73,9 +74,11 @@ class _Terms:
 class _Run:
     """What the permits of both kinds of runs have besides."""
 
+    _account: QuickAccount
     _alone: bool
     _bare: bool
     _charge: int | None
+    _guard: Any
     _hold: Hold
     _scope: Scope
     _word: str
@@ -83,6 +86,7 @@ class _Run:
     def bare(self) -> Self:
         """Let its block be open only where `inside` says so."""
         self._bare = True
+        self._scope = Scope(self, self._guard, self._account)
         return self
 
     @contextlib.contextmanager

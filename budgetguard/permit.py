@@ -94,6 +94,9 @@ class Permit(Handle):
         guard, account, hold = self._guard, self._account, self._hold
         guard.heartbeat.watch(account, hold)
         try:
+            if not now and guard.driver.take(account, hold):
+                self._had = True
+                return True
             flow = enter(account, hold, now=now) if stop is None else stoppable(enter(account, hold), stop)
             self._had = guard.driver.run(
                 account,
@@ -168,6 +171,9 @@ class AsyncPermit(Handle):
         guard, account, hold = self._guard, self._account, self._hold
         guard.heartbeat.watch(account, hold)
         try:
+            if not now and await guard.driver.take(account, hold):
+                self._had = True
+                return True
             flow = enter(account, hold, now=now)
             self._had = await guard.driver.run(
                 account,
@@ -189,6 +195,8 @@ def quickly(guard: Holding, credits: int, slots: int) -> Permit | None:
     Raises:
         InsufficientCredits: If it cannot be had.
     """
+    if not guard.own.is_quick:
+        return None
     permit = Permit.__new__(Permit)
     permit._guard, permit._account, permit._asked = guard, guard.own, (credits, slots)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return permit if permit._have_quickly() else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -27,38 +27,47 @@ from budgetguard.ports import Transacted, Transaction
 __all__ = ["Account", "Hold", "overtaken"]
 
 
+_LIVE_MAX = 20_000
+"""Most calls that are remembered as under way."""
+
+
 class Hold:
     """One call on its way through the guard, from before its first step to its end.
 
     Whoever starts a flow makes the hold first, so that whatever happens, cleaning up can name what was reserved.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "claim",
-        "closed",
-        "deadline",
-        "elsewhere",
-        "id",
-        "joined",
-        "joins",
-        "mark",
-        "number",
-        "outer",
-        "patient",
-        "priority",
-        "quote",
-        "record",
-        "refused_on",
-        "resendable",
-        "sent",
-        "share",
-        "spent",
-        "started",
-        "tags",
-        "tasks",
-        "ticket",
-    )
+    patient = False
+    """Whether it waits while the provider runs nothing at all, instead of being refused."""
+    number: int | None = None
+    """Its place among those who came; kept when it goes back into the line."""
+    record: Record | None = None
+    mark = 0
+    """The mark that was installed when it got what it holds."""
+    ticket: Ticket | None = None
+    claim: Claim | None = None
+    """The right to ask for a reading, while it has it."""
+    joined: int | None = None
+    """When it joined the line, while it stands there."""
+    refused_on: View | None = None
+    """What was known when the provider refused it for want of credits."""
+    sent = False
+    outer: Hold | None = None
+    """The hold around it, on which it draws."""
+    share: tuple[int, int] = (0, 0)
+    """Credits and slots it drew from there."""
+    closed = False
+    """Whether its end was said: nothing draws on it any more."""
+    joins = 0
+    """Calls that drew on it."""
+    spent = 0
+    """Credits those were charged, or may have been."""
+    tasks: frozenset[str] = frozenset()
+    """The tasks those became."""
+    elsewhere = False
+    """Whether it was found to be ended by its token, perhaps in another process."""
+    started: int | None = None
+    """When the flow first looked at the store's clock."""
 
     def __init__(
         self,
@@ -79,37 +88,6 @@ class Hold:
         """Whether it can be sent again after a refusal."""
         self.tags = tags
         """The caller's own words for it."""
-        self.patient = False
-        """Whether it waits while the provider runs nothing at all, instead of being refused."""
-        self.number: int | None = None
-        """Its place among those who came; kept when it goes back into the line."""
-        self.record: Record | None = None
-        self.mark = 0
-        """The mark that was installed when it got what it holds."""
-        self.ticket: Ticket | None = None
-        self.claim: Claim | None = None
-        """The right to ask for a reading, while it has it."""
-        self.joined: int | None = None
-        """When it joined the line, while it stands there."""
-        self.refused_on: View | None = None
-        """What was known when the provider refused it for want of credits."""
-        self.sent = False
-        self.outer: Hold | None = None
-        """The hold around it, on which it draws."""
-        self.share: tuple[int, int] = (0, 0)
-        """Credits and slots it drew from there."""
-        self.closed = False
-        """Whether its end was said: nothing draws on it any more."""
-        self.joins = 0
-        """Calls that drew on it."""
-        self.spent = 0
-        """Credits those were charged, or may have been."""
-        self.tasks: frozenset[str] = frozenset()
-        """The tasks those became."""
-        self.elsewhere = False
-        """Whether it was found to be ended by its token, perhaps in another process."""
-        self.started: int | None = None
-        """When the flow first looked at the store's clock."""
 
     @property
     def key(self) -> str:
@@ -140,6 +118,7 @@ class Account:
         "live",
         "lock",
         "low",
+        "max_age",
         "name",
         "policy",
         "seen",
@@ -161,7 +140,6 @@ class Account:
         task_lease: float = 3600.0,
         seen: MutableMapping[str, int] | None = None,
         ended: MutableMapping[str, TaskSeen] | None = None,
-        live: MutableMapping[str, None] | None = None,
         listening: bool = True,
     ) -> None:
         lag = settlement_lag if policy.settlement_lag is None else policy.settlement_lag
@@ -182,8 +160,10 @@ class Account:
         """Tasks seen running: the mark that was installed when the poll was sent."""
         self.ended: MutableMapping[str, TaskSeen] = {} if ended is None else ended
         """Tasks that were seen to end and are not known: a webhook may come before the answer that names the task."""
-        self.live: MutableMapping[str, None] = {} if live is None else live
-        """Calls this process was let through with and has not seen to end."""
+        self.live: dict[str, int] = {}
+        """Calls this process was let through with and has not seen to end, and when that was."""
+        self.max_age = micros(policy.max_age)
+        """How old a reading may be to let a call through by, in microseconds."""
         self.listening = listening
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)
@@ -218,6 +198,23 @@ class Account:
         """Draw the next number of arrival."""
         return next(self._numbers)
 
+    def let_through(self, hold: Hold) -> None:
+        """Remember a call, for at most as long as its task may run."""
+        live = self.live
+        live[hold.id] = self.view.now
+        if len(live) > _LIVE_MAX:
+            del live[next(iter(live))]
+
+    def count_live(self) -> int:
+        """Count the calls of this process that may be under way."""
+        live, since = self.live, self.view.now - micros(self.task_lease)
+        while live:
+            oldest = next(iter(live))
+            if live[oldest] > since:
+                break
+            del live[oldest]
+        return len(live)
+
     def changed(self) -> list[Ticket]:
         """List who should look again now that the store says something changed."""
         self.stale = True
@@ -233,9 +230,9 @@ class Account:
     def transact(self, transaction: Transaction) -> Flow[Transacted]:
         """Apply a transaction and remember what the counters were then."""
         transaction.add[c.SERIAL] = 1
-        number = self._number_look()
+        number = self.number_look()
         done = yield from Transact(self.name, transaction)
-        self._look(number, View(done.counters, done.now), changed=done.applied)
+        self.look(number, View(done.counters, done.now), changed=done.applied)
         return done
 
     def load(self) -> Flow[View]:
@@ -245,17 +242,18 @@ class Account:
 
     def find(self, *keys: str, due: bool = False) -> Flow[tuple[dict[str, bytes], View]]:
         """Look at the counters, at some records, and with *due* at those whose lease has ended."""
-        number = self._number_look()
+        number = self.number_look()
         loaded = yield from Load(self.name, keys, due=due)
         view = View(loaded.counters, loaded.now)
-        self._look(number, view)
+        self.look(number, view)
         return loaded.records, view
 
-    def _number_look(self) -> int:
+    def number_look(self) -> int:
+        """Number a look that is about to be sent."""
         self._looks += 1
         return self._looks
 
-    def _look(self, number: int, new: View, *, changed: bool = False) -> None:
+    def look(self, number: int, new: View, *, changed: bool = False) -> None:
         """Remember a look, if it is the latest; *number* says when it was sent.
 
         Answers may overtake each other, so what was sent before the latest look was heard is put in order by the

@@ -39,11 +39,13 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
             hold.number = account.number()
         line = account.line(hold.quote.pool)
         while True:
-            if hold.quote.slots and len(line):
+            if hold.record is not None:
+                pass  # its first step was taken already
+            elif hold.quote.slots and len(line):
                 yield from _queue(account, hold, line, "line")
             elif not (yield from _take(account, hold, Stage.RESERVED)):
                 yield from _queue(account, hold, line, "slots")
-            account.live[hold.id] = None
+            account.let_through(hold)
             if (yield from sit_out(account, hold)):
                 break
             hold.id += "+"  # what its lease left stands under the old one
@@ -68,7 +70,7 @@ def admit_unqueued(account: Account, hold: Hold) -> Flow[None]:
                     refuse_credits(account, hold.quote.credits, account.view, account.view[c.CREDITS])
                 yield from look_again(account, hold, account.view[c.READ_AT] + 1)
                 continue
-            account.live[hold.id] = None
+            account.let_through(hold)
             if (yield from sit_out(account, hold)):
                 break
             hold.id += "+"
@@ -113,7 +115,7 @@ def _admit_now(account: Account, hold: Hold) -> Flow[bool]:
         yield from account.transact(account.books.release(hold.record))
         hold.record = None
         return False
-    account.live[hold.id] = None
+    account.let_through(hold)
     yield from _tell_admitted(account, hold)
     return True
 
@@ -226,9 +228,10 @@ def _give_way(account: Account, hold: Hold, line: Line) -> Flow[None]:
     """
     view, pool = account.view, account.books.pool(hold.quote.pool)
     others = -view[pool.quiet] - line.announced
-    if others > 0 and account.live:
+    live = account.count_live() if others > 0 else 0
+    if live:
         ours = view[pool.open] + view[pool.running] + max(0, view[pool.slots])
-        ahead = len(account.live) + 1 - ours / (others + 1)
+        ahead = live + 1 - ours / (others + 1)
         if ahead > 0:
             yield from Wait(Ticket(), min(_TURN * ahead, _TURN_MAX))
 

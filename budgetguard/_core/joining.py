@@ -54,7 +54,7 @@ def _join(account: Account, hold: Hold, outer: Hold, *, now: bool) -> Flow[bool 
             continue
         elif not (yield from _admit_beyond(account, hold, credits, slots, now=now)):
             return False
-    account.live[hold.id] = None
+    account.let_through(hold)
     if not now:
         if not (yield from sit_out(account, hold, admitted=has)):
             return None

@@ -30,7 +30,6 @@ class QuickAccount(Account):
         "_credits_headroom",
         "_life",
         "_line",
-        "_max_age",
         "_others",
         "_recheck_after",
         "_slots_headroom",
@@ -51,7 +50,7 @@ class QuickAccount(Account):
         self.is_quick = False
         """Whether there is a till, so that what is said below may be asked at all."""
         self._line = self.line("")
-        self._max_age, self._recheck_after = micros(policy.max_age), micros(policy.recheck_after)
+        self._recheck_after = micros(policy.recheck_after)
         self._credits_headroom, self._slots_headroom = policy.credits_headroom, policy.slots_headroom
         self._life = 0
         """The life of the account that this process knows."""
@@ -79,7 +78,7 @@ class QuickAccount(Account):
             if till.life != self._life:
                 self._learn()
                 return None
-            if now - till.read_at > self._max_age or self._line.waiting:
+            if now - till.read_at > self.max_age or self._line.waiting:
                 return None
             calls = self._calls
             draft = Draft(id, credits, slots, till.mark, now + calls.lease, owner, calls)

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from budgetguard._core.account import Account
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.direct import begin, heard
 from budgetguard._core.line import Ticket
 from budgetguard._core.steps import (
     Ask,
@@ -62,6 +63,16 @@ class BlockingDriver:
         finally:
             with lock:
                 flow.close()
+
+    def take(self, account: Account, hold: Hold) -> bool:
+        """Let a call through by its first step; ``False`` if `admit` must go on from there."""
+        with account.lock:
+            step = begin(account, hold)
+        if step is None:
+            return False
+        done = self._store.transact(account.name, step.transaction)
+        with account.lock:
+            return heard(account, hold, step, done)
 
     def _perform(
         self,

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import anyio
 import anyio.lowlevel
 
-from budgetguard._core.account import Account
+from budgetguard._core.account import Account, Hold
+from budgetguard._core.direct import begin, heard
 from budgetguard._core.line import Ticket
 from budgetguard._core.steps import (
     Ask,
@@ -65,6 +66,16 @@ class ConcurrentDriver:
         finally:
             with lock:
                 flow.close()
+
+    async def take(self, account: Account, hold: Hold) -> bool:
+        """Let a call through by its first step; ``False`` if `admit` must go on from there."""
+        with account.lock:
+            step = begin(account, hold)
+        if step is None:
+            return False
+        done = await self._store.atransact(account.name, step.transaction)
+        with account.lock:
+            return heard(account, hold, step, done)
 
     async def _perform(
         self,
