@@ -26,13 +26,14 @@ __all__ = ["Handle"]
 _making = threading.Lock()
 
 
-class Handle:
+class Handle(Scope):
     """What both permits know and decide. Safe to share between threads.
 
     A permit that was had on the quick path is a `Draft` and little else, and may end as one. Whatever asks for more
     makes it whole first: its *hold* is what the long way goes by.
     """
 
+    _account: QuickAccount
     _draft: Draft | None = None
     """What it is on the quick path, once it was had there."""
     _made: Hold | None = None
@@ -52,8 +53,6 @@ class Handle:
     _task = ""
     _busy = _done = False
     """Whether somebody is at what was said, and whether it is done."""
-    _scope: Scope
-    """Its block, once that is entered."""
 
     def __init__(self, guard: Any, account: QuickAccount, hold: Hold, task_id: str | None) -> None:
         self._guard = guard
@@ -66,28 +65,24 @@ class Handle:
             self._task_id = task_id
         self._lock = threading.Lock()
 
-    def _have_quickly(self) -> bool:
+    def _have_quickly(self, credits: int, slots: int) -> bool:
         """Have it on the quick path; ``False`` if that is not to be had.
 
         Raises:
             InsufficientCredits: If it cannot be had in any way.
         """
-        account = self._account
-        if self._made is not None or not account.is_quick:
-            return False
-        name = PORTABLE + new_name()
-        credits, slots = self._asked
+        account, name = self._account, PORTABLE + new_name()
         try:
-            self._draft = account.take(weakref.ref(self), name, credits, slots)
+            self._draft = draft = account.take(weakref.ref(self), name, credits, slots)
         except BaseException:
             account.withdraw(name)
             raise
-        if self._draft is not None:
-            return True
-        refused = account.refusal(credits)
-        if refused is not None:
-            raise refused
-        return False
+        if draft is None:
+            refused = account.refusal(credits)
+            if refused is not None:
+                raise refused
+            return False
+        return True
 
     @property
     def _hold(self) -> Hold:
@@ -243,28 +238,30 @@ class Handle:
             raise PermitError("A permit's block is entered once: reserve anew for another call.")
         self._inside = True
         if not self._bare:
-            self._scope = Scope(self, self._guard, self._account)
-            self._scope.enter()
+            self._open()
 
-    def _end_quickly(self, word: str, charge: int | None = None) -> bool:
-        """End it on the quick path; ``False`` if that is not to be had."""
+    def _settle_quickly(self, charge: int | None) -> bool:
+        """Settle it on the quick path, if it started no task; ``False`` if that is not to be had."""
         draft = self._draft
         if draft is None:
             return False
-        if word == "released":
-            return self._account.release(draft)
         if charge is None:
             charge = draft.credits
         elif type(charge) is not int or not 0 <= charge <= CREDITS_MAX:
             return False
         return self._account.accept(draft, charge) if self._inside else self._account.settle(draft, charge)
 
+    def _release_quickly(self) -> bool:
+        """Release it on the quick path; ``False`` if that is not to be had."""
+        draft = self._draft
+        return draft is not None and self._account.release(draft)
+
     def _leave_quickly(self, *, failed: bool) -> bool:
         """Leave the block on the quick path; ``False`` if that is not to be had."""
         draft = self._draft
         if draft is None:
             return False
-        self._scope.leave()
+        self._close()
         if draft.word == "settled":
             return draft.shelf is None or self._account.end(draft)
         if draft.word or not self._alone:
@@ -278,8 +275,7 @@ class Handle:
     def _leave(self, *, failed: bool) -> Flow[None]:
         """End what is left when the block is left."""
         self._inside = False
-        if not self._bare:
-            self._scope.leave()
+        self._close()
         word = self._unsaid(failed=failed)
         try:
             return self._end(word) if word else self._free()

@@ -60,7 +60,7 @@ class Reserving:
             StoreError: If the store fails.
         """
         if is_plain(credits, slots, priority) and pool == "" and task_id is None and tags is None and deadline is None:
-            had = quickly(self, credits, slots)
+            had = quickly(self, credits, slots) if self.own.is_quick else None
             if had is not None:
                 return had
             hold = self.engine.permit(Quote(credits, slots), 0, None, ())

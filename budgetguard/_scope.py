@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar, Token
 from typing import Any
 
 from budgetguard._core.account import Account, Hold
 
-__all__ = ["Scope", "around", "inside_nothing", "scopes"]
+__all__ = ["Scope", "around", "innermost", "inside_nothing"]
 
 
 class Scope:
-    """The block of one permit, as a link in the chain of those around a call."""
+    """The block of one permit, as a link in the chain of those around a call. The permit is one."""
 
-    __slots__ = ("_before", "account", "guard", "outer", "permit")
-
-    def __init__(self, permit: Any, guard: Any, account: Account) -> None:
-        self.permit = permit
-        self.guard = guard
-        self.account = account
-        self.outer: Scope | None = None
-        self._before: Token[Scope | None] | None = None
+    _guard: Any
+    _account: Account
+    _around: Scope | None = None
+    _before: Token[Scope | None] | None = None
 
     @property
-    def hold(self) -> Hold:
-        """What the permit holds. Asking for it ends the permit's time on the quick path."""
-        return self.permit._hold  # type: ignore[no-any-return]  # noqa: SLF001 - a scope is the permit's own
+    def _hold(self) -> Hold:
+        """What the permit holds. Asking for it ends a permit's time on the quick path."""
+        raise NotImplementedError
 
-    def enter(self) -> None:
+    def _open(self) -> None:
         """Begin: calls made from here on, and in tasks and threads that copy this context, are inside."""
-        self.outer = _here.get()
+        self._around = _here.get()
         self._before = _here.set(self)
 
-    def leave(self) -> None:
-        """End it."""
-        if self._before is not None:
-            with contextlib.suppress(ValueError):  # left in another context than entered: that one is gone
-                _here.reset(self._before)
+    def _close(self) -> None:
+        """End it. Harmless where it did not begin."""
+        before = self._before
+        if before is not None:
             self._before = None
+            try:
+                _here.reset(before)
+            except ValueError:
+                return  # left in another context than entered: that one is gone
+
+    def _open_around(self) -> list[Scope]:
+        """List this and the blocks around it, but for those whose permits have ended."""
+        found: list[Scope] = []
+        scope: Scope | None = self
+        while scope is not None:
+            if not scope._hold.closed:
+                found.append(scope)
+            scope = scope._around
+        return found
+
+    @staticmethod
+    def _of(guard: object) -> Scope | None:
+        """Find the innermost open block of a guard around whoever asks."""
+        here = _here.get()
+        scopes = [] if here is None else here._open_around()
+        return next((scope for scope in scopes if scope._guard is guard), None)
+
+    @staticmethod
+    def _holding(account: Account) -> Hold | None:
+        here = _here.get()
+        scopes = [] if here is None else here._open_around()
+        return next((scope._hold for scope in scopes if scope._account is account), None)
 
 
 def inside_nothing() -> bool:
@@ -46,21 +67,14 @@ def inside_nothing() -> bool:
     return _here.get() is None
 
 
-def scopes() -> list[Scope]:
-    """List the blocks around whoever asks, the innermost first, but for those whose permits have ended."""
-    found, scope = [], _here.get()
-    while scope is not None:
-        if not scope.hold.closed:
-            found.append(scope)
-        scope = scope.outer
-    return found
+def innermost(guard: object) -> Any:
+    """Find the permit of the innermost block of a guard around whoever asks; ``None`` if there is none."""
+    return Scope._of(guard)
 
 
 def around(account: Account) -> Hold | None:
     """Find the hold that a call on this account, made here, draws on: the innermost that is open."""
-    if _here.get() is None:
-        return None
-    return next((scope.hold for scope in scopes() if scope.account is account), None)
+    return Scope._holding(account)
 
 
 _here: ContextVar[Scope | None] = ContextVar("budgetguard_scope", default=None)

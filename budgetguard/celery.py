@@ -43,16 +43,17 @@ class TaskRefused(InsufficientCredits):
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        facts = {name: value for name, value in facts.items() if name != "shortfall"}
-        super().__init__(**facts)
-        self._said = str(self.args[0])
-        self.args = (facts,)
+        given = {name: value for name, value in facts.items() if name != "shortfall"}
+        super().__init__(**given)
+        self._given = given
+
+    @property
+    def args(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """What it is made of anew: all its numbers, as a result backend keeps them."""
+        return (self._given,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args
-
-    def __str__(self) -> str:
-        return self._said
 
 
 class GuardedTask(_Task):

@@ -113,7 +113,7 @@ class Engine:
         weakref.finalize(account, self._forgotten.append, self.store.watch(name, _waker(weakref.ref(account))))
         if type(self.store) is MemoryStore:  # no other kind of it: that may do more than this one
             books = self.store.books(name)
-            account.attend(books.till, books.wake, books.is_shared)
+            account.attend(books.till, books.wake)
         return account
 
     def state(self, account: Account, view: View) -> State:

@@ -125,39 +125,47 @@ class InsufficientCredits(Refused):
         age: float | None = None,
         by_provider: bool = False,
     ) -> None:
-        shortfall = max(0, needed - available)
-        said = f"{account} needs {needed} credits for this call and has {available} free"
-        if by_provider:
-            said = (
-                f"{account} was refused {needed} credits by the provider itself; our last figure was {available} free"
-            )
-        parts = [f"balance {balance}, read {_age(age)}"]
-        if held:
-            parts.append(f"{held} held for calls under way")
-        if headroom:
-            parts.append(f"{headroom} kept as headroom")
-        if by_provider:
+        # Raised more often than read: a batch may be refused call by call. So the message waits until somebody asks.
+        self._facts = facts = {
+            "account": account,
+            "needed": needed,
+            "available": available,
+            "held": held,
+            "balance": balance,
+            "headroom": headroom,
+            "read_at": read_at,
+            "age": age,
+            "by_provider": by_provider,
+        }
+        self.__dict__.update(facts)
+        self.shortfall = max(0, needed - available)
+
+    def __str__(self) -> str:
+        said = f"{self.account} needs {self.needed} credits for this call and has {self.available} free"
+        remedy = f"Top up at least {self.shortfall} credits, or send a cheaper call"
+        if self.by_provider:
+            said = f"{self.account} was refused {self.needed} credits by the provider itself; our last figure was "
+            said += f"{self.available} free"
             remedy = "Something else spends this account: see Policy(credits_headroom=...)"
-        else:
-            remedy = f"Top up at least {shortfall} credits, or send a cheaper call"
-        super().__init__(
-            f"{said} ({'; '.join(parts)}). {remedy}.",
-            account=account,
-            needed=needed,
-            available=available,
-            held=held,
-            balance=balance,
-            headroom=headroom,
-            read_at=read_at,
-            age=age,
-            by_provider=by_provider,
-        )
-        self.shortfall = shortfall
+        parts = [f"balance {self.balance}, read {_age(self.age)}"]
+        if self.held:
+            parts.append(f"{self.held} held for calls under way")
+        if self.headroom:
+            parts.append(f"{self.headroom} kept as headroom")
+        return f"{said} ({'; '.join(parts)}). {remedy}."
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    @property
+    def args(self) -> tuple[Any, ...]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The message, as exceptions have it."""
+        return (str(self),)
 
     @property
     def facts(self) -> dict[str, Any]:
         """The numbers behind the refusal, ready for a log line or a JSON answer."""
-        return {**super().facts, "shortfall": self.shortfall}
+        return {**self._facts, "shortfall": self.shortfall}
 
 
 class InsufficientSlots(Refused):

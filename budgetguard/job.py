@@ -13,11 +13,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar
 
-from budgetguard._core.account import Hold
-from budgetguard._core.quick import QuickAccount
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._reserving import Tags, ask_for, quote_of, words
-from budgetguard._scope import Scope, scopes
+from budgetguard._scope import Scope, innermost
 from budgetguard._settings import function, seconds
 from budgetguard.errors import PermitError, SettingError, StoreError
 from budgetguard.model import Quote
@@ -71,32 +69,27 @@ class _Terms:
         return charge, None if task_id is None else str(task_id)
 
 
-class _Run:
+class _Run(Scope):
     """What the permits of both kinds of runs have besides."""
 
-    _account: QuickAccount
     _alone: bool
     _bare: bool
     _charge: int | None
-    _guard: Any
-    _hold: Hold
-    _scope: Scope
     _word: str
 
     def bare(self) -> Self:
         """Let its block be open only where `inside` says so."""
         self._bare = True
-        self._scope = Scope(self, self._guard, self._account)
         return self
 
     @contextlib.contextmanager
     def inside(self) -> Generator[None]:
         """Open the block of a bare one for a while."""
-        self._scope.enter()
+        self._open()
         try:
             yield
         finally:
-            self._scope.leave()
+            self._close()
 
     @property
     def cost(self) -> int:
@@ -273,9 +266,9 @@ class AsyncJobs:
 
 
 def _innermost(guard: object) -> Any:
-    for scope in scopes():
-        if scope.guard is guard:
-            return scope.permit
+    permit = innermost(guard)
+    if permit is not None:
+        return permit
     raise PermitError("No permit of this guard is open here: ask inside a job of it, or inside the block of a permit.")
 
 

@@ -49,7 +49,7 @@ class Permit(Handle):
             PermitError: If something else was said before. The same again is harmless.
             StoreError: If the store fails. Say it again, or leave it: it then ends with its lease.
         """
-        if task_id is not None or not self._end_quickly("settled", charge):
+        if task_id is not None or not self._settle_quickly(charge):
             self._run(self._end("settled", charge, task_id))
 
     def release(self) -> None:
@@ -59,7 +59,7 @@ class Permit(Handle):
             PermitError: If something else was said before, or its token said so elsewhere.
             StoreError: If the store fails. Say it again, or leave it: it then ends with its lease.
         """
-        if not self._end_quickly("released"):
+        if not self._release_quickly():
             self._run(self._end("released"))
             self._check()
 
@@ -124,12 +124,12 @@ class AsyncPermit(Handle):
 
     async def settle(self, charge: int | None = None, task_id: str | None = None) -> None:
         """Book it: the provider took the call. See `Permit.settle`."""
-        if task_id is not None or not self._end_quickly("settled", charge):
+        if task_id is not None or not self._settle_quickly(charge):
             await self._run(self._end("settled", charge, task_id))
 
     async def release(self) -> None:
         """Give it back whole: nothing was sent, or the provider said no. See `Permit.release`."""
-        if not self._end_quickly("released"):
+        if not self._release_quickly():
             await self._run(self._end("released"))
             self._check()
 
@@ -141,7 +141,7 @@ class AsyncPermit(Handle):
         return self._get().__await__()
 
     async def __aenter__(self) -> Self:
-        if not (self._draft is not None or self._had or self._have_quickly()):
+        if not (self._is_had or self._had_quickly()):
             await self._admit()
         self._enter()
         return self
@@ -158,12 +158,15 @@ class AsyncPermit(Handle):
         finally:
             self._guard.heartbeat.forget(self._hold)
 
+    def _had_quickly(self) -> bool:
+        return self._made is None and self._account.is_quick and self._have_quickly(*self._asked)
+
     async def _run(self, flow: Flow[None]) -> None:
         with anyio.CancelScope(shield=True):
             await self._guard.driver.run(self._account, flow)
 
     async def _get(self) -> Self:
-        if not (self._draft is not None or self._had or self._have_quickly()):
+        if not (self._is_had or self._had_quickly()):
             await self._admit()
         return self
 
@@ -195,11 +198,9 @@ def quickly(guard: Holding, credits: int, slots: int) -> Permit | None:
     Raises:
         InsufficientCredits: If it cannot be had.
     """
-    if not guard.own.is_quick:
-        return None
     permit = Permit.__new__(Permit)
-    permit._guard, permit._account, permit._asked = guard, guard.own, (credits, slots)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return permit if permit._have_quickly() else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    permit._guard, permit._account = guard, guard.own  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return permit if permit._have_quickly(credits, slots) else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def plain(guard: AsyncHolding, credits: int, slots: int) -> AsyncPermit:

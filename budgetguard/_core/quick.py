@@ -30,7 +30,6 @@ class QuickAccount(Account):
         "_credits_headroom",
         "_life",
         "_line",
-        "_others",
         "_recheck_after",
         "_slots_headroom",
         "_tasks",
@@ -43,7 +42,6 @@ class QuickAccount(Account):
     _calls: Shelf
     _tasks: Shelf
     _wake: Callable[[], None]
-    _others: Callable[[], bool]
 
     def __init__(self, name: str, policy: Policy, **terms: Any) -> None:
         super().__init__(name, policy, **terms)
@@ -55,15 +53,14 @@ class QuickAccount(Account):
         self._life = 0
         """The life of the account that this process knows."""
 
-    def attend(self, till: Till, wake: Callable[[], None], others: Callable[[], bool]) -> None:
+    def attend(self, till: Till, wake: Callable[[], None]) -> None:
         """Decide plain calls on a till from here on, unless somebody listens or calls are charged at their end.
 
         Args:
             till: The account's, which every guard of the same store shares.
             wake: Lets everybody who waits for the account look again.
-            others: Tells whether anybody but this one watches it.
         """
-        self._till, self._wake, self._others = till, wake, others
+        self._till, self._wake = till, wake
         self._calls = till.shelf(micros(self.policy.lease), self.task_lease, tasks=False)
         self._tasks = till.shelf(micros(self.task_lease), self.task_lease, tasks=True)
         self.is_quick = not self.listening and not self.books.at_completion
@@ -193,5 +190,5 @@ class QuickAccount(Account):
 
     def _news(self) -> None:
         """Something is free: let those look again who wait for it, if anybody does."""
-        if self._line.waiting or self.watchers or len(self.lines) > 1 or self._others():
+        if self._line.waiting or self.watchers or len(self.lines) > 1 or self._till.shared:
             self._wake()

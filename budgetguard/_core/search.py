@@ -119,17 +119,17 @@ def insufficient(
     account: Account, needed: int, view: View, free: int, *, taken: int | None = None, by_provider: bool = False
 ) -> InsufficientCredits:
     """Put the numbers of a look into a refusal; *taken* are the free credits that are out of the counters just now."""
-    age = view.age
-    held = view.held if taken is None else view[c.BALANCE] - taken
+    read_at, balance = view[c.READ_AT], view[c.BALANCE]
+    known = read_at > 0
     return InsufficientCredits(
         account=account.name,
         needed=needed,
         available=max(0, free - account.books.credits_headroom),
-        held=max(0, held),
-        balance=view[c.BALANCE],
+        held=max(0, balance - (view[c.CREDITS] if taken is None else taken)),
+        balance=balance,
         headroom=account.books.credits_headroom,
-        read_at=None if age is None else view[c.READ_AT] / MICROS,
-        age=None if age is None else age / MICROS,
+        read_at=read_at / MICROS if known else None,
+        age=(view.now - read_at) / MICROS if known else None,
         by_provider=by_provider,
     )
 

@@ -126,6 +126,7 @@ class Till:
         "now",
         "read_at",
         "running",
+        "shared",
         "shelves",
         "slots",
         "written",
@@ -144,6 +145,8 @@ class Till:
         self.written = written
         self.shelves: dict[tuple[int, float, str], Shelf] = {}
         self.is_open = False
+        self.shared = False
+        """Whether several guards watch the account."""
         self.credits = self._credits = 0
         """Free credits, and what they were when the till was opened."""
         self.slots = self._slots = 0

@@ -113,9 +113,10 @@ class MemoryBooks:
         """Call everybody who watches. Not under the lock."""
         call(self.watchers)
 
-    def is_shared(self) -> bool:
-        """Tell whether several watch."""
-        return len(self.watchers) > 1
+    def watched_by(self, watchers: tuple[Callable[[], None], ...]) -> None:
+        """Note who watches."""
+        self.watchers = watchers
+        self.till.shared = len(watchers) > 1
 
 
 def due_at(put: Put, now: int) -> int | None:

@@ -28,6 +28,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         function("clock", clock, "give a function that tells seconds")
         self._clock = clock
+        self._now = _machine_now if clock is time.monotonic else self._clock_now
         self._accounts: dict[str, MemoryBooks] = {}
         self._lock = threading.Lock()
 
@@ -80,11 +81,11 @@ class MemoryStore:
             changed()
 
         with books.lock:
-            books.watchers = (*books.watchers, watcher)
+            books.watched_by((*books.watchers, watcher))
 
         def unwatch() -> None:
             with books.lock:
-                books.watchers = tuple(other for other in books.watchers if other is not watcher)
+                books.watched_by(tuple(other for other in books.watchers if other is not watcher))
 
         return unwatch
 
@@ -110,7 +111,7 @@ class MemoryStore:
         """Find what is kept of an account. For the library's own quick path; see `budgetguard._core.till`."""
         return self._accounts.get(account) or self._open(account)
 
-    def _now(self) -> int:
+    def _clock_now(self) -> int:
         return 1 + int(self._clock() * 1_000_000)
 
     def _open(self, account: str) -> MemoryBooks:
@@ -120,3 +121,7 @@ class MemoryStore:
     def __repr__(self) -> str:
         held = sum(books.held for books in self._accounts.values())
         return f"MemoryStore({len(self._accounts)} accounts, {held} records)"
+
+
+def _machine_now() -> int:
+    return 1 + time.monotonic_ns() // 1000

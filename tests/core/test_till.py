@@ -64,7 +64,7 @@ class Twins:
         self.account = QuickAccount(NAME, policy, task_lease=policy.task_lease or 0.0, listening=False)
         self.books: Books = self.account.books
         kept = self.short.books(NAME)
-        self.account.attend(kept.till, self._wake, kept.is_shared)
+        self.account.attend(kept.till, self._wake)
         self.calls: list[Call] = []
         self.claim: Claim | None = None
         self.numbers = 0

@@ -47,7 +47,7 @@ class Process:
         self.actors: set[Actor] = set()
         self.unwatch = world.store.watch(ACCOUNT, self._changed)
         books = world.store.books(ACCOUNT)
-        self.account.attend(books.till, books.wake, books.is_shared)
+        self.account.attend(books.till, books.wake)
 
     def _changed(self) -> None:
         tickets = [ticket for ticket in self.account.changed() if not isinstance(ticket.signal, WakeUp)]
