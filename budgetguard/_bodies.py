@@ -58,6 +58,7 @@ class Replay(httpx.SyncByteStream):
                     return None
         except Exception as error:  # noqa: BLE001 - it is raised again when the caller gets there
             self._error = error
+            chunk = b""  # a traceback may show what this frame names, and an answer may repeat what was sent
         # The connection is free from here on: a call that waits to be sent again must not keep it from the others.
         self._inner_closed = True
         self._inner.close()
@@ -115,6 +116,7 @@ class AsyncReplay(httpx.AsyncByteStream):
                     return None
         except Exception as error:  # noqa: BLE001 - it is raised again when the caller gets there
             self._error = error
+            chunk = b""  # a traceback may show what this frame names, and an answer may repeat what was sent
         # As above.
         self._inner_closed = True
         await self._inner.aclose()
@@ -136,6 +138,7 @@ class AsyncReplay(httpx.AsyncByteStream):
             async for chunk in self._rest:
                 yield chunk
         if self._error is not None:
+            chunk = b""  # as above
             raise self._error
 
     async def aclose(self) -> None:

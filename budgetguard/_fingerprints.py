@@ -96,6 +96,7 @@ class Fingerprints:
         """
         hidden, right = "(hidden)", "give a mapping of account names to lists of API keys, each key under one name"
         names: dict[str, str] = {}
+        name: Any = None
         keys: Any = ()
         key: Any = None
         found: str | None
@@ -113,7 +114,7 @@ class Fingerprints:
                     names[found] = f"{self._provider}:{name}"
             return names
         finally:
-            del accounts, keys, key  # a traceback may show what this frame names
+            del accounts, name, keys, key  # a traceback may show what this frame names
 
     def seal(self, account: str, body: bytes) -> bytes:
         """Seal what is said of an account: 12 bytes that fit no other account, nothing else, and no other secret."""

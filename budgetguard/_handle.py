@@ -15,6 +15,7 @@ from budgetguard._core.records import PORTABLE, Stage
 from budgetguard._core.settlement import settle
 from budgetguard._core.steps import Flow
 from budgetguard._core.till import Draft
+from budgetguard._half_made import even_half_made
 from budgetguard._names import new_name
 from budgetguard._scope import Scope, around, inside_nothing
 from budgetguard._settings import CREDITS_MAX
@@ -328,6 +329,7 @@ class Handle(Scope):
                 "If the provider did not take it, do not tell guard.finished() that it did."
             )
 
+    @even_half_made
     def __repr__(self) -> str:
         tags = f", tags={list(self.tags)}" if self.tags else ""
         return f"{type(self).__name__}({self.id}, {self.state}, {self.credits} credits, {self.slots} slots{tags})"

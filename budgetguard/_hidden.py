@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, SupportsIndex, overload
 
 from budgetguard.errors import SettingError
 
-__all__ = ["Given", "Hidden", "hide"]
+__all__ = ["Given", "Hidden", "hide", "hide_all"]
 
 
 class Hidden(str):
@@ -40,6 +41,13 @@ def hide(key: Any) -> Hidden | None:
     if not isinstance(key, str):
         raise SettingError("key", type(key).__name__, "give the API key as text")
     return Hidden(key)
+
+
+def hide_all(keys: Any) -> Any:
+    """Hide a key, or those in a list; anything else stays as it is."""
+    if isinstance(keys, str):
+        return Hidden(keys)
+    return tuple(map(hide_all, keys)) if isinstance(keys, Iterable) and not isinstance(keys, bytes) else keys
 
 
 class Given:

@@ -21,6 +21,7 @@ from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard._fingerprints import Fingerprints
+from budgetguard._half_made import even_half_made
 from budgetguard._hidden import Given, hide
 from budgetguard._reserving import AsyncReserving, Reserving
 from budgetguard._tokens import is_token
@@ -153,10 +154,9 @@ class _Base:
             raise SettingError("key", key, f"{known}, so say whose account by giving the API key")
         return accounts[0]
 
+    @even_half_made
     def __repr__(self) -> str:
-        engine: Engine | None = getattr(self, "engine", None)
-        if engine is None:  # an error reporter looks at one that could not be made
-            return f"{type(self).__name__}()"
+        engine = self.engine
         return f"{type(self).__name__}({engine.provider!r}, {engine.store!r}, {self.policy!r})"
 
 

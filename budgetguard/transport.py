@@ -21,6 +21,7 @@ from budgetguard._core.account import Account
 from budgetguard._core.refreshing import adopt, claim_for_user
 from budgetguard._core.settlement import catch_up, finish
 from budgetguard._desk import AsyncGuarding, Desk, Guarding, OnRefusal
+from budgetguard._half_made import even_half_made
 from budgetguard._paid import AsyncPaidCalls, PaidCalls
 from budgetguard.engine import Engine
 from budgetguard.errors import StoreError
@@ -123,6 +124,7 @@ class GuardTransport(httpx.BaseTransport):
             raise
         return response
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"GuardTransport({self._desk.engine.provider!r}, {self._inner!r})"
 
@@ -220,5 +222,6 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             raise
         return response
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"AsyncGuardTransport({self._desk.engine.provider!r}, {self._inner!r})"

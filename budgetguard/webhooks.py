@@ -19,6 +19,8 @@ import anyio.to_thread
 import cachetools
 
 from budgetguard._documents import DOCUMENT_MAX
+from budgetguard._half_made import even_half_made
+from budgetguard._hidden import Hidden, hide_all
 from budgetguard._settings import function, whole
 from budgetguard._tokens import is_token
 from budgetguard.errors import CallbackError, SettingError, StoreError
@@ -84,6 +86,7 @@ def webhook_app(
     Raises:
         SettingError: If the guard's provider signs no callbacks, there is no secret, or a setting cannot work.
     """
+    secret = hide_all(secret)
     return WebhookApp(
         guard, secret=secret, path=path, signed_path=signed_path, max_age=max_age, body_max=body_max, clock=clock
     )
@@ -103,6 +106,7 @@ class WebhookApp:
         body_max: int = _BODY_MAX,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        secret = hide_all(secret)
         function("clock", clock, "give a function that tells the seconds since 1970")
         if not isinstance(guard, Guard | AsyncGuard):
             raise SettingError("guard", type(guard).__name__, "give a Guard or an AsyncGuard")
@@ -230,6 +234,7 @@ class WebhookApp:
         else:
             await anyio.to_thread.run_sync(partial(self._guard.finished, task.task_id, **told))
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"WebhookApp({self._guard!r}, path={self._path!r})"
 
@@ -241,17 +246,16 @@ class _Keys:
 
     def __init__(self, guard: Guard | AsyncGuard, secret: str | Iterable[str] | None) -> None:
         if secret is None:
-            key = guard.engine.provider.key_of(guard.bearer.headers)
-            keys = [] if key is None else [key]
-        else:
-            keys = [secret] if isinstance(secret, str) else list(secret) if isinstance(secret, Iterable) else []
+            secret = hide_all(guard.engine.provider.key_of(guard.bearer.headers) or ())
+        keys = [secret] if isinstance(secret, str) else list(secret) if isinstance(secret, Iterable) else []
         if not keys or any(not isinstance(key, str) or not key or not key.isascii() for key in keys):
             raise SettingError("secret", "(hidden)", "give the API key that creates the tasks, or a list of keys")
-        self._all = tuple(keys)
+        self._all = tuple(map(Hidden, keys))
 
     def all(self) -> tuple[str, ...]:
         return self._all
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"_Keys({len(self._all)})"
 

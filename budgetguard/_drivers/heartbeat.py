@@ -9,6 +9,7 @@ import weakref
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.settlement import renew
 from budgetguard._drivers.blocking import BlockingDriver
+from budgetguard._half_made import even_half_made
 from budgetguard.errors import StoreError
 
 __all__ = ["Heartbeat"]
@@ -69,5 +70,6 @@ class Heartbeat:
                     return
             self.beat()
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"Heartbeat({len(self._calls)} calls, every {self._seconds:.1f} s)"

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
+from budgetguard._half_made import even_half_made
 from budgetguard.pool.batch import Job
 
 __all__ = ["PoolJob", "Task"]
@@ -77,5 +78,6 @@ class PoolJob(Generic[R]):
         """Cancel it, also while it runs. Its hold is ended; that is shielded. ``False`` if it is over already."""
         return self._cancel(self._task)
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"PoolJob({getattr(self._task.function, '__name__', '?')}, {'done' if self.done() else 'pending'})"

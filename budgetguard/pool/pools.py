@@ -14,6 +14,7 @@ import anyio
 import anyio.abc
 
 from budgetguard._desk import AsyncHolding, Holding
+from budgetguard._half_made import even_half_made
 from budgetguard.pool.batch import Batch
 from budgetguard.pool.blocking import Foreman, Results
 from budgetguard.pool.concurrent import Arrivals, Manager
@@ -179,6 +180,7 @@ class Pool(Executor):
         if refused is not None:
             raise refused
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"<Pool on {self._foreman.ledger.account.name}: {self.report!r}>"
 
@@ -358,5 +360,6 @@ class AsyncPool:
             if refused is not None:
                 raise refused
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"<AsyncPool on {self._ledger.account.name}: {self.report!r}>"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from budgetguard._half_made import even_half_made
 from budgetguard._version import __version__
 from budgetguard.errors import ReadingError, SettingError, UnknownPrice
 from budgetguard.model import Capacity, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
@@ -86,6 +87,7 @@ class UdioPro:
         self._calls = credits_by_name(document["calls"], "prices.calls")
         self._source = f"udio prices {date}"
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._origin!r})"
 

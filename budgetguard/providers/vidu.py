@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
+from budgetguard._half_made import even_half_made
+from budgetguard._hidden import Hidden
 from budgetguard._version import __version__
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.model import Balance, Capacity, Package, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
@@ -113,6 +115,7 @@ class Vidu:
         """
         return cls(base_url="https://api.vidu.cn", **settings)
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._origin!r})"
 
@@ -209,6 +212,7 @@ class Vidu:
             CallbackError: If it is forged, stale, too large or cannot be read.
             SettingError: If there is no secret, or *max_age* cannot work.
         """
+        secret = Hidden(secret) if isinstance(secret, str) else secret  # a traceback may show what this frame names
         return verify(method, url, headers, body, secret=secret, now=now, max_age=max_age)
 
     def credits_request(self, *, detail: bool = False) -> ProviderRequest:

@@ -28,6 +28,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from budgetguard._half_made import even_half_made
 from budgetguard._settings import given_address
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.stores._redis_wire import SCRIPT, Args, Call, Page
@@ -235,6 +236,7 @@ class Server:
             remedy = "This is not expected of Redis 7.0 or Valkey 7.2 and later; look at the server's log"
         return f"The store at {self.where} refused the call ({said}). {remedy}."
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"Server({self.where!r})"
 

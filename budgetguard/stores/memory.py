@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from budgetguard._half_made import even_half_made
 from budgetguard._settings import function
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 from budgetguard.stores._calling import call
@@ -118,6 +119,7 @@ class MemoryStore:
         with self._lock:
             return self._accounts.setdefault(account, MemoryBooks(self._now))
 
+    @even_half_made
     def __repr__(self) -> str:
         held = sum(books.held for books in self._accounts.values())
         return f"MemoryStore({len(self._accounts)} accounts, {held} records)"

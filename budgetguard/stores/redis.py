@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
+from budgetguard._half_made import even_half_made
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 
@@ -208,6 +209,7 @@ class RedisStore:
         if self._listener is not None:
             self._listener.after_fork()
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"RedisStore({self._rules.server.where!r}, prefix={self._rules.names.prefix!r})"
 

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
+from budgetguard._half_made import even_half_made
 from budgetguard._settings import flag, function
 from budgetguard.errors import StoreError
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
@@ -196,6 +197,7 @@ class SQLiteStore:
         """Close the file, in a thread: the last to close it copies what is left in the write-ahead log."""
         await anyio.to_thread.run_sync(self.close)
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self._file.path)!r})"
 
