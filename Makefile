@@ -21,7 +21,7 @@ BENCH := $(BENCH_VENV)/.ready
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench search fuzz fleet chaos wheel clean
+.PHONY: help demo test check bench search fuzz fleet chaos secrets wheel clean
 
 help:  ## Say what can be made
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -57,6 +57,9 @@ fleet: $(DEV)  ## Send many processes against one account (STORE=sqlite or valke
 
 chaos: $(DEV)  ## Let everything go wrong that can (MINUTES=10, SEED=which to replay, SCENE=one of it, ARGS="--keep DIR")
 	@$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCENE),--scene $(SCENE)) $(ARGS)
+
+secrets: $(DEV)  ## Look for API keys in everything the library writes (ARGS="--plant 'in hex'" leaks one on purpose)
+	@$(PY) -m tests.secrets $(ARGS)
 
 wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where nothing else is installed
 	@rm -rf dist
