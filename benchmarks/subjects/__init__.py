@@ -23,6 +23,7 @@ SUBJECTS = (
     "cached",
     "herd",
     "handover",
+    "sqlite",
     "schedule",
     "growth",
     "imports",

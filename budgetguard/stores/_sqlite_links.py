@@ -39,6 +39,7 @@ class Links:
         writing: Held by who uses the writer.
         reading: Held by who uses the reader.
         data_version: What the reader last saw of other connections' commits.
+        commits: How often this process has committed.
     """
 
     def __init__(self, file: File, replaced: Callable[[], None], forked: Callable[[], None]) -> None:
@@ -55,7 +56,8 @@ class Links:
         self._keeper: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
-        self._commits = 0
+        self.commits = 0
+        self._tidy_at = _TIDY_EVERY
         self._tidier: threading.Thread | None = None
         self._process = os.getpid()
         self._lost = False
@@ -187,9 +189,9 @@ class Links:
 
     def committed(self) -> None:
         """Count a commit, and now and then shorten the write-ahead log; in a thread, for that waits for the disk."""
-        self._commits += 1
-        if self._commits >= _TIDY_EVERY and not self.is_tidying:
-            self._commits = 0
+        self.commits += 1
+        if self.commits >= self._tidy_at and not self.is_tidying:
+            self._tidy_at = self.commits + _TIDY_EVERY
             self._tidier = threading.Thread(target=self._tidy, name="budgetguard-sqlite-tidy", daemon=True)
             self._tidier.start()
 

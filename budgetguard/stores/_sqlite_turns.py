@@ -34,10 +34,11 @@ from budgetguard.stores._sqlite_line import Hold, Line, Ticket
 __all__ = ["Turns"]
 
 _SHORTEST = 50e-6
-_LONGEST = 1e-3
-_URGENT = 10e-3
+_LONGEST = 2e-3
+_URGENT = 20e-3
 """Seconds after which a waiter tries again more often."""
-_OFTEN = 0.3e-3
+_OFTEN = 0.5e-3
+"""Seconds between two tries then. Shorter ones would be fairer, and leave those who write less of the machine."""
 _LAST = 30.0
 """Seconds beyond its time for which a commit under way is waited for."""
 _IDLE = 10.0
