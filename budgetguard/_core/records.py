@@ -1,6 +1,7 @@
 """What is kept of one call, and how it is written down.
 
-A record is one short line of text, the same in every store: its fields, in order. The
+A record is one short line of text, the same in every store: its fields, in order, behind a check of them, so that one
+whose digits were damaged where it is kept is not taken for another. The
 key of an open call is ``r:<reservation>``, of an accepted one ``t:<task>``. A record that changes state is dropped and
 put anew, and dropping names the old text, so of two that try to end the same call only one succeeds.
 
@@ -12,6 +13,7 @@ tells whoever held the permit that it was ended by its token; that one goes when
 from __future__ import annotations
 
 import enum
+import zlib
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Put
@@ -139,11 +141,12 @@ class Record:
 
     def dumps(self) -> bytes:
         """Write it down."""
-        return (
-            f"{self.stage}{_SEPARATOR}{self.id}{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
+        text = (
+            f"{_SEPARATOR}{self.stage}{_SEPARATOR}{self.id}{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
             f"{_SEPARATOR}{self.slack}{_SEPARATOR}{self.tag}{_SEPARATOR}{self.credits_tag}{_SEPARATOR}{self.task_lease}"
             f"{_SEPARATOR}{self.asked}{_SEPARATOR}{self.task_id}"
         ).encode()
+        return b"%08x%b" % (zlib.crc32(text), text)
 
     @classmethod
     def loads(cls, text: bytes) -> Record:
@@ -154,8 +157,8 @@ class Record:
         """
         try:
             # The task's id comes from the provider and may hold anything, so it stands last.
-            fields = text.decode().split(_SEPARATOR, 10)
-            stage, name, held, slots, pool, slack, tag, credits_tag, lease, asked, task_id = fields
+            fields = text.decode().split(_SEPARATOR, 11)
+            _, stage, name, held, slots, pool, slack, tag, credits_tag, lease, asked, task_id = fields
             record = cls(
                 name,
                 Stage(stage),

@@ -90,7 +90,7 @@ class File:
             self._prepare(connection, reader=reader)
         except BaseException as error:
             connection.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeError):
                 raise self.trouble(error) from error
             raise
         return connection
@@ -114,8 +114,8 @@ class File:
         """Build the error for what went wrong, with what to do about it. Nothing was changed."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         remedy = _REMEDIES.get(code)
-        if code == 0 and isinstance(error, sqlite3.OperationalError):
-            remedy = _DAMAGED  # Python's own: a text that is none
+        if code == 0 and isinstance(error, sqlite3.OperationalError | UnicodeError):
+            remedy = _DAMAGED  # Python's own: a text that is none, in a row or in what SQLite says of the file
         if remedy is None:
             remedy = "See that the folder and the file exist, and may be read and written by this user."
         return StoreError(f"{self.path} cannot be used ({error}). {remedy} Nothing was changed.")
@@ -227,7 +227,7 @@ class File:
             time.sleep(random.uniform(0.0005, 0.003))  # noqa: S311 - a pause, not a secret
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether somebody else holds the file, and trying again may help."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

@@ -1,4 +1,4 @@
-"""How an account's counters are written down: their names as one text, their numbers as eight bytes each.
+"""How an account's counters are written down: their names as one text, their numbers as eight bytes each, and a check.
 
 Names hardly ever change, so they are compared as a whole and taken apart once. Whole numbers are exact in eight bytes
 up to 2^63; where one is larger, all are written as one JSON object instead, and the names are left empty. That is also
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 
 __all__ = ["Pack", "read", "write"]
@@ -19,8 +20,10 @@ _KNOWN_MAX = 1024
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _layouts: dict[int, struct.Struct] = {}
-_known: dict[str, tuple[str, ...]] = {}
-"""Names taken apart already."""
+_known: dict[str, tuple[tuple[str, ...], Pack]] = {}
+"""Names taken apart already, with what packs their numbers."""
+_CHECK = 4
+"""Bytes of the check of names and numbers: a bit that changed on the disk would be another balance otherwise."""
 
 
 def read(names: str, numbers: bytes | str) -> tuple[dict[str, int], Pack | None]:
@@ -30,12 +33,14 @@ def read(names: str, numbers: bytes | str) -> tuple[dict[str, int], Pack | None]
         ValueError, TypeError, AttributeError, RecursionError: If these are no counters.
     """
     if isinstance(numbers, bytes):
-        keys = _known.get(names) or _take_apart(names)
-        layout = _layout(len(keys))
+        keys, pack = _known.get(names) or _take_apart(names)
         try:
-            return dict(zip(keys, layout.unpack(numbers), strict=True)), layout.pack
+            values = _layout(len(keys)).unpack(numbers[:-_CHECK])
         except struct.error as error:
             raise ValueError from error
+        if pack(*values) != numbers:
+            raise ValueError(names)
+        return dict(zip(keys, values, strict=True)), pack
     counters: dict[str, int] = _decode(numbers)
     if not {int}.issuperset(map(type, counters.values())):
         raise ValueError(numbers)
@@ -44,9 +49,10 @@ def read(names: str, numbers: bytes | str) -> tuple[dict[str, int], Pack | None]
 
 def write(counters: Mapping[str, int]) -> tuple[str, bytes | str, Pack | None]:
     """Write down counters whose names may be new: the names, the numbers, and what packs the numbers from now on."""
-    layout = _layout(len(counters))
+    names = _encode(list(counters))
+    pack = _packer(len(counters), names)
     try:
-        return _encode(list(counters)), layout.pack(*counters.values()), layout.pack
+        return names, pack(*counters.values()), pack
     except struct.error:
         return "", _encode(counters), None
 
@@ -58,11 +64,21 @@ def _layout(size: int) -> struct.Struct:
     return layout
 
 
-def _take_apart(names: str) -> tuple[str, ...]:
+def _packer(size: int, names: str) -> Pack:
+    pack, seed, check = _layout(size).pack, zlib.crc32(names.encode()), zlib.crc32
+
+    def packed(*numbers: int) -> bytes:
+        data = pack(*numbers)
+        return data + check(data, seed).to_bytes(_CHECK, "little")
+
+    return packed
+
+
+def _take_apart(names: str) -> tuple[tuple[str, ...], Pack]:
     found = _decode(names)
     if type(found) is not list or not {str}.issuperset(map(type, found)) or len(set(found)) < len(found):
         raise ValueError(names)
     if len(_known) >= _KNOWN_MAX:
         _known.clear()
-    keys = _known[names] = tuple(found)
-    return keys
+    known = _known[names] = tuple(found), _packer(len(found), names)
+    return known

@@ -223,7 +223,7 @@ class SQLiteStore:
     def _result(self, ticket: Ticket) -> Transacted:
         error = ticket.error
         if error is not None:
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeError):
                 raise self._file.trouble(error) from error
             raise error
         assert ticket.result is not None  # noqa: S101 - it is done
@@ -248,7 +248,7 @@ class SQLiteStore:
                 if together:
                     connection.execute("BEGIN")
                 return read(connection.execute)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeError) as error:
                 if is_busy(error):
                     return None
                 links.drop_reader()
@@ -275,7 +275,7 @@ class SQLiteStore:
                 if version == links.data_version and not always:
                     return None
                 found = self._books.woken(execute, accounts)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeError) as error:
                 if is_busy(error):
                     return {}
                 links.drop_reader()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tests.fuzz import answers, settings
 from tests.fuzz.callbacks import Callbacks
+from tests.fuzz.files import Files
 from tests.fuzz.prices import Bodies, PriceFiles
 from tests.fuzz.target import Target
 from tests.fuzz.through import Through
@@ -22,6 +23,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "callbacks": Callbacks,
     "tokens": Tokens,
     "records": Records,
+    "sqlite-files": Files,
     "settings": settings.Settings,
 }
 """What makes each of them: some open files and servers."""
