@@ -168,11 +168,12 @@ def _rewrite(path: Path, table: str, column: str, kind: str, number: str, at: in
         (old,) = connection.execute(f"SELECT {column} FROM {table} LIMIT 1").fetchone()  # noqa: S608 - of a fixed list
         text = old if isinstance(old, str) else old.decode("latin-1") if isinstance(old, bytes) else str(old)
         digits = [place for place, letter in enumerate(text) if letter.isdigit()]
-        new: Any = number
+        new: str | bytes | float | None = number
         if kind == "digit" and digits:
             place = digits[at % len(digits)]
-            new = text[:place] + str((int(text[place]) + 1 + at) % 10) + text[place + 1 :]
-            new = new.encode("latin-1") if isinstance(old, bytes) else int(new) if isinstance(old, int) else new
+            exchanged = str((int(text[place]) + 1 + at) % 10)
+            new = f"{text[:place]}{exchanged}{text[place + 1 :]}"
+            new = new.encode("latin-1") if isinstance(old, bytes) else new
         elif kind == "number":
             new = float(number) if "." in number or "e" in number.lower() else 7
         elif kind == "blob":
