@@ -182,8 +182,8 @@ def _rewrite(path: Path, table: str, column: str, kind: str, number: str, at: in
             new = None
         elif column == "counters":
             new = json.dumps({"credits": 0}).replace("0", number)
-        place = "key IN (SELECT key" if table == "record" else "rowid IN (SELECT rowid"
-        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {place} FROM {table} LIMIT 1)", (new,))  # noqa: S608
+        one = "key IN (SELECT key" if table == "record" else "rowid IN (SELECT rowid"
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {one} FROM {table} LIMIT 1)", (new,))  # noqa: S608
     except (sqlite3.Error, OverflowError, ValueError, TypeError):
         return
     finally:
