@@ -57,7 +57,7 @@ class Links:
         self._identity: tuple[int, int] | None = None
         self._look_at = 0.0
         self.commits = 0
-        self._tidy_at = _TIDY_EVERY
+        self._tidied_at = 0
         self._tidier: threading.Thread | None = None
         self._process = os.getpid()
         self._lost = False
@@ -190,8 +190,8 @@ class Links:
     def committed(self) -> None:
         """Count a commit, and now and then shorten the write-ahead log; in a thread, for that waits for the disk."""
         self.commits += 1
-        if self.commits >= self._tidy_at and not self.is_tidying:
-            self._tidy_at = self.commits + _TIDY_EVERY
+        if self.commits - self._tidied_at >= _TIDY_EVERY and not self.is_tidying:
+            self._tidied_at = self.commits
             self._tidier = threading.Thread(target=self._tidy, name="budgetguard-sqlite-tidy", daemon=True)
             self._tidier.start()
 
