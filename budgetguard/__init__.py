@@ -7,31 +7,36 @@ that the provider would refuse.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from budgetguard._version import __version__
-from budgetguard.errors import (
-    BudgetGuardError,
-    CallbackError,
-    CreditsUnavailable,
-    InsufficientCredits,
-    InsufficientSlots,
-    PermitError,
-    ProviderError,
-    QueueFull,
-    QueueTimeout,
-    ReadingError,
-    Refused,
-    SettingError,
-    StoreError,
-    UnknownPrice,
-)
-from budgetguard.guard import AsyncGuard, Guard
-from budgetguard.model import PoolState, Quote, Recovered, State, TaskState
-from budgetguard.permit import AsyncPermit, Permit
-from budgetguard.plan import Plan, PlannedJob
-from budgetguard.policy import Policy
-from budgetguard.pool import AsyncPool, JobResult, Pool, PoolReport
-from budgetguard.task_errors import NoResult, TaskFailed, TaskNotStarted, TaskUnfinished
-from budgetguard.transport import AsyncGuardTransport, GuardTransport
+
+if TYPE_CHECKING:
+    from budgetguard.errors import (
+        BudgetGuardError,
+        CallbackError,
+        CreditsUnavailable,
+        InsufficientCredits,
+        InsufficientSlots,
+        PermitError,
+        ProviderError,
+        QueueFull,
+        QueueTimeout,
+        ReadingError,
+        Refused,
+        SettingError,
+        StoreError,
+        UnknownPrice,
+    )
+    from budgetguard.guard import AsyncGuard, Guard
+    from budgetguard.model import PoolState, Quote, Recovered, State, TaskState
+    from budgetguard.permit import AsyncPermit, Permit
+    from budgetguard.plan import Plan, PlannedJob
+    from budgetguard.policy import Policy
+    from budgetguard.pool import AsyncPool, JobResult, Pool, PoolReport
+    from budgetguard.task_errors import NoResult, TaskFailed, TaskNotStarted, TaskUnfinished
+    from budgetguard.transport import AsyncGuardTransport, GuardTransport
 
 __all__ = [
     "AsyncGuard",
@@ -72,3 +77,55 @@ __all__ = [
     "UnknownPrice",
     "__version__",
 ]
+
+# Loaded when they are first asked for: whoever only names an error, or looks at the version, waits for no more.
+_HOMES = {
+    "BudgetGuardError": "budgetguard.errors",
+    "CallbackError": "budgetguard.errors",
+    "CreditsUnavailable": "budgetguard.errors",
+    "InsufficientCredits": "budgetguard.errors",
+    "InsufficientSlots": "budgetguard.errors",
+    "PermitError": "budgetguard.errors",
+    "ProviderError": "budgetguard.errors",
+    "QueueFull": "budgetguard.errors",
+    "QueueTimeout": "budgetguard.errors",
+    "ReadingError": "budgetguard.errors",
+    "Refused": "budgetguard.errors",
+    "SettingError": "budgetguard.errors",
+    "StoreError": "budgetguard.errors",
+    "UnknownPrice": "budgetguard.errors",
+    "AsyncGuard": "budgetguard.guard",
+    "Guard": "budgetguard.guard",
+    "PoolState": "budgetguard.model",
+    "Quote": "budgetguard.model",
+    "Recovered": "budgetguard.model",
+    "State": "budgetguard.model",
+    "TaskState": "budgetguard.model",
+    "AsyncPermit": "budgetguard.permit",
+    "Permit": "budgetguard.permit",
+    "Plan": "budgetguard.plan",
+    "PlannedJob": "budgetguard.plan",
+    "Policy": "budgetguard.policy",
+    "AsyncPool": "budgetguard.pool",
+    "JobResult": "budgetguard.pool",
+    "Pool": "budgetguard.pool",
+    "PoolReport": "budgetguard.pool",
+    "NoResult": "budgetguard.task_errors",
+    "TaskFailed": "budgetguard.task_errors",
+    "TaskNotStarted": "budgetguard.task_errors",
+    "TaskUnfinished": "budgetguard.task_errors",
+    "AsyncGuardTransport": "budgetguard.transport",
+    "GuardTransport": "budgetguard.transport",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -266,6 +266,8 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
             SettingError: If it is not clear which account is meant.
         """
         key = hide(key)
+        if (stated := self.engine.stated(key)) is not None:
+            return stated
         account = self._one(key)
         return self.engine.state(account, self.driver.run(account, account.load()))
 
@@ -372,6 +374,8 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
     async def state(self, key: str | None = None) -> State:
         """Tell what is known of an account now, without asking the provider. See `Guard.state`. Since 0.1."""
         key = hide(key)
+        if (stated := self.engine.stated(key)) is not None:
+            return stated
         account = self._one(key)
         return self.engine.state(account, await self.driver.run(account, account.load()))
 

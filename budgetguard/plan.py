@@ -17,8 +17,9 @@ import httpx
 from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._batch import Job, Plannable, Reader, Why, serve
 from budgetguard._core import counters as c
-from budgetguard._core.account import Account, Hold
+from budgetguard._core.account import Hold
 from budgetguard._core.counters import MICROS, View
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.search import Search, freshen
 from budgetguard._core.settlement import abandon
 from budgetguard._core.steps import Flow
@@ -138,7 +139,7 @@ def slots_text(slots: Mapping[str, int | None]) -> str:
 # -- looking --------------------------------------------------------------------------------------------------------
 
 
-def glance(account: Account, hold: Hold) -> Flow[View]:
+def glance(account: QuickAccount, hold: Hold) -> Flow[View]:
     """Look at the account, and at the balance if the last reading is too old. Takes nothing.
 
     Raises:
@@ -178,7 +179,7 @@ class Planner:
     """
 
     def __init__(
-        self, engine: Engine, account: Account, jobs: Iterable[Plannable], *, order: Order, seconds: float | None
+        self, engine: Engine, account: QuickAccount, jobs: Iterable[Plannable], *, order: Order, seconds: float | None
     ) -> None:
         if order not in ("given", "most"):
             raise SettingError("order", order, "give 'given' or 'most'")

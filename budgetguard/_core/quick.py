@@ -22,6 +22,10 @@ from budgetguard.policy import Policy
 __all__ = ["QuickAccount"]
 
 
+_STILL = 1000
+"""Microseconds for which what was said of an account may be said again."""
+
+
 class QuickAccount(Account):
     """An account that decides plain calls by itself where it has a till. Safe to share between threads."""
 
@@ -65,6 +69,10 @@ class QuickAccount(Account):
         self._tasks = till.shelf(micros(self.task_lease), self.task_lease, tasks=True)
         self.is_quick = not self.listening and not self.books.at_completion
 
+    def moment(self) -> tuple[Till, int, int]:
+        """Give the till, its last move, and until when what is said now may be said again if it makes no other."""
+        return self._till, self._till.moves, self._till.now() + _STILL
+
     def take(self, owner: Callable[[], object], id: str, credits: int, slots: int) -> Draft | None:
         """Admit a plain call at once. Its lease begins anew as long as *owner* gives somebody who holds it."""
         till = self._till
@@ -78,8 +86,8 @@ class QuickAccount(Account):
             if now - till.read_at > self.max_age or self._line.waiting:
                 return None
             calls = self._calls
-            draft = Draft(id, credits, slots, till.mark, now + calls.lease, owner, calls)
-            return draft if till.take(draft, calls, self._credits_headroom, self._slots_headroom) else None
+            due = now + calls.lease
+            return till.take(calls, self._credits_headroom, self._slots_headroom, id, credits, slots, due, owner)
 
     def _learn(self) -> None:
         """Learn the account's life from the long way, which looks at it with care; this call goes that way too."""

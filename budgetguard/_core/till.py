@@ -123,6 +123,7 @@ class Till:
         "life",
         "lock",
         "mark",
+        "moves",
         "now",
         "read_at",
         "running",
@@ -145,6 +146,8 @@ class Till:
         self.written = written
         self.shelves: dict[tuple[int, float, str], Shelf] = {}
         self.is_open = False
+        self.moves = 0
+        """Grows with everything that changes what is free, held or known of the account."""
         self.shared = False
         """Whether several guards watch the account."""
         self.credits = self._credits = 0
@@ -202,13 +205,25 @@ class Till:
 
     # -- moving amounts -----------------------------------------------------------------------------------------------
 
-    def take(self, draft: Draft, shelf: Shelf, credits_floor: int, slots_floor: int) -> bool:
-        """Hold what a draft is for, if neither amount falls below its floor."""
-        credits, slots = self.credits - draft.credits, self.slots - draft.slots
-        if credits < credits_floor or slots < slots_floor:
-            return False
-        shelf[draft.id], self.credits, self.slots = draft, credits, slots
-        return True
+    def take(
+        self,
+        shelf: Shelf,
+        credits_floor: int,
+        slots_floor: int,
+        id: str,
+        credits: int,
+        slots: int,
+        due: int,
+        owner: Callable[[], object],
+    ) -> Draft | None:
+        """Hold what a call needs, if neither amount falls below its floor."""
+        credits_left, slots_left = self.credits - credits, self.slots - slots
+        if credits_left < credits_floor or slots_left < slots_floor:
+            return None
+        draft = Draft(id, credits, slots, self.mark, due, owner, shelf)
+        shelf[id], self.credits, self.slots = draft, credits_left, slots_left
+        self.moves += 1
+        return draft
 
     def give_back(self, draft: Draft, shelf: Shelf) -> None:
         """Give an open draft back whole."""
@@ -216,6 +231,7 @@ class Till:
         del shelf[draft.id]
         self.credits, self.slots = credits, slots
         draft.shelf, draft.word = None, "released"
+        self.moves += 1
 
     def book(self, draft: Draft, shelf: Shelf, charge: int) -> None:
         """Accept an open draft at its charge, and end it: no task goes on."""
@@ -224,6 +240,7 @@ class Till:
         del shelf[draft.id]
         self.credits, self.charged, self.slots = credits, charged, slots
         draft.shelf, draft.charge, draft.word = None, charge, "settled"
+        self.moves += 1
 
     def accept(self, draft: Draft, shelf: Shelf, charge: int, tasks: Shelf, name: str, due: int) -> None:
         """Accept an open draft at its charge; its slots stay with the task of this name."""
@@ -233,6 +250,7 @@ class Till:
         tasks[name], draft.shelf, draft.due, draft.bucket = draft, tasks, due, self.bucket
         self.credits, self.charged, self.running = credits, charged, running
         draft.charge, draft.word = charge, "settled"
+        self.moves += 1
 
     def finish(self, draft: Draft, tasks: Shelf, name: str, charge: int) -> None:
         """End the task of an accepted draft, which cost *charge* after all."""
@@ -241,6 +259,7 @@ class Till:
         del tasks[name]
         self.credits, self.charged, self.slots, self.running = credits, charged, slots, running
         draft.shelf, draft.bucket = None, -1
+        self.moves += 1
 
     # -- drafts -------------------------------------------------------------------------------------------------------
 

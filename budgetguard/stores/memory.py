@@ -42,6 +42,7 @@ class MemoryStore:
             counters = books.counters
             if not books.allows(transaction, now):
                 return Transacted(applied=False, counters=counters.copy(), now=now)
+            books.till.moves += 1
             # Worked out before anything changes, as a wrong type shows here.
             sums = {name: counters.get(name, 0) + operator.index(delta) for name, delta in transaction.add.items()}
             puts = [(key, put.value, due_at(put, now)) for key, put in transaction.put.items()]

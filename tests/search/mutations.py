@@ -325,9 +325,9 @@ def _restore_to_both(original: Around, self: Books, outer: Record, inner: Record
 # -- the quick path -------------------------------------------------------------------------------------------------
 
 
-def _take_beyond_floors(original: Around, self: Till, draft: Draft, shelf: Shelf, *_floors: int) -> bool:
-    taken: bool = original(self, draft, shelf, -(10**9), -(10**9))
-    return taken
+def _take_beyond_floors(original: Around, self: Till, shelf: Shelf, *terms: Any) -> Draft | None:
+    draft: Draft | None = original(self, shelf, -(10**9), -(10**9), *terms[2:])
+    return draft
 
 
 def _accept_untagged(original: Around, self: Till, draft: Draft, shelf: Shelf, charge: int, *rest: Any) -> None:
