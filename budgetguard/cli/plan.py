@@ -14,10 +14,9 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain
+from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain, print_json, shown
 from budgetguard.errors import CreditsUnavailable, SettingError, StoreError
 from budgetguard.guard import Guard
 from budgetguard.plan import Plan, duration, slots_text
@@ -111,7 +110,7 @@ def plan(
     except StoreError as error:
         complain(str(error), UNUSABLE)
     if as_json:
-        typer.echo(json.dumps(_document(made, lines), indent=2, ensure_ascii=False))
+        print_json(_document(made, lines))
     else:
         _show(made, lines, unit)
     if made.left_out:
@@ -180,7 +179,7 @@ def _show(made: Plan, lines: list[int], unit: str) -> None:
         for job in out[:_SHOWN]:
             credits = "-" if job.credits is None else f"{job.credits:,}"
             why = {"credits": "too little left", "slots": f"needs {job.slots} slots"}.get(job.why, job.problem)
-            table.add_row(str(lines[job.index]), escape(job.label), credits, escape(why))
+            table.add_row(str(lines[job.index]), shown(job.label), credits, shown(why))
         console.print(table)
         if len(out) > _SHOWN:
             console.print(f"[dim]and {len(out) - _SHOWN:,} more; --json shows all[/dim]")

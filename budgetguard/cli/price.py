@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from budgetguard.cli.complaint import BELOW, USAGE, complain
+from budgetguard.cli.complaint import BELOW, USAGE, complain, plain, print_json
 from budgetguard.errors import SettingError, UnknownPrice
 from budgetguard.model import Quote, Route, RouteKind
 from budgetguard.ports import Provider
@@ -126,7 +126,7 @@ def _price(
             f"No price is known for {unknown.what}: {unknown.why.replace('source_seconds_max=...', _OPTION)}.", BELOW
         )
     if as_json:
-        typer.echo(json.dumps(_document(provider, path, quote), indent=2))
+        print_json(_document(provider, path, quote))
     else:
         _show(provider, quote)
 
@@ -168,4 +168,4 @@ def _show(provider: Provider, quote: Quote) -> None:
             f"[bold]{quote.credits_min:,} to {quote.credits:,}[/bold] {provider.unit} "
             f"[dim](the guard holds {quote.credits:,} until the answer tells)[/dim]"
         )
-    console.print(quote.source, style="dim", markup=False)
+    console.print(plain(quote.source), style="dim", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from budgetguard import _bodies, _http
 from budgetguard.cli import held
-from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain
+from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain, print_json, shown
 from budgetguard.errors import ReadingError, SettingError
 from budgetguard.model import Balance, Capacity, Package, Reading
 from budgetguard.ports import Provider
@@ -156,7 +155,7 @@ def _status(provider: Provider, key_env: str, min_credits: int | None, shared: _
     reading = _read(provider, key)
     if as_json:
         document = {**_document(provider, reading), "store": None if found is None else found.document()}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _show(provider, reading, found)
     if min_credits is not None and reading.credits < min_credits:
@@ -272,7 +271,7 @@ def _balances(balances: tuple[Balance, ...]) -> Table:
     for name in ("credits", "running", "waiting", "limit"):
         table.add_column(name, justify="right")
     for row in balances:
-        table.add_row(row.type, f"{row.credits:,}", *(_number(n) for n in (row.running, row.queued, row.limit)))
+        table.add_row(shown(row.type), f"{row.credits:,}", *(_number(n) for n in (row.running, row.queued, row.limit)))
     return table
 
 
@@ -285,7 +284,8 @@ def _packages(packages: tuple[Package, ...]) -> Table:
     table.add_column("valid until")
     for row in packages:
         amounts = (f"{row.credits:,}", _number(row.credits_bought), _number(row.limit))
-        table.add_row(row.name or row.id, row.type, *amounts, row.valid_to.partition("T")[0] or "-")
+        until = row.valid_to.partition("T")[0] or "-"
+        table.add_row(shown(row.name or row.id), shown(row.type), *amounts, shown(until))
     return table
 
 

@@ -36,6 +36,7 @@ _DIGEST_SIZE = 16
 _HEAD = struct.Struct(f"<7q{SENDER_SIZE}s{_DIGEST_SIZE}s")
 _OPENING = struct.Struct(f"<3q{_DIGEST_SIZE}s")
 _LENGTH = struct.Struct("<I")
+_EXACT = 2**53
 _LAYOUT = 2
 _NONE = -(2**62)
 """No floor, or no end of a lease."""
@@ -167,7 +168,11 @@ def read(state: bytes, at: int = 0, known: Roster = NOBODY) -> State:
         at += _HEAD.size
         if digest != known.digest:
             known = _split(state[at + 8 * count + steps :], digest)
-        return State(dict(zip(known.names, _form(count).unpack_from(state, at), strict=True)), known, woken)
+        values = _form(count).unpack_from(state, at)
+        if values and (max(values) > _EXACT or min(values) < -_EXACT):
+            # The script writes none such: it would not be exact.
+            raise ValueError("a counter beyond the range in which this store counts")
+        return State(dict(zip(known.names, values, strict=True)), known, woken)
     except struct.error as error:
         raise ValueError("the counters are cut off") from error
 

@@ -67,6 +67,7 @@ class Files(Target):
     """A store's file, damaged."""
 
     name = "sqlite-files"
+    examples = 20
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bg-fuzz-")

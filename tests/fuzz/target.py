@@ -19,11 +19,13 @@ class Target(ABC):
 
     Attributes:
         name: What it is called on the command line.
+        examples: How many cases the suite tries.
         guided: Whether coverage is worth being guided by: what is read is bytes, and reading takes microseconds.
     """
 
     name: str
     guided: bool = False
+    examples: int = 60
 
     @abstractmethod
     def draw(self, chance: random.Random) -> bytes:

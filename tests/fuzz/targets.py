@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from tests.fuzz import answers, settings
 from tests.fuzz.callbacks import Callbacks
+from tests.fuzz.commands import Commands
 from tests.fuzz.files import Files
+from tests.fuzz.hashes import Hashes
 from tests.fuzz.prices import Bodies, PriceFiles
 from tests.fuzz.target import Target
 from tests.fuzz.through import Through
@@ -24,6 +26,8 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "tokens": Tokens,
     "records": Records,
     "sqlite-files": Files,
+    "redis-keys": Hashes,
+    "commands": Commands,
     "settings": settings.Settings,
 }
 """What makes each of them: some open files and servers."""

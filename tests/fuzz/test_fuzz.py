@@ -15,7 +15,6 @@ from tests.fuzz.settings import Settings
 from tests.fuzz.target import Broken, Target
 from tests.fuzz.targets import TARGETS, made
 
-_EXAMPLES = 60
 _ODD = [b"", b"\n", b"{}\n", b"\xff\xfe\x00", b"[" * 3000]
 _open: dict[str, Target] = {}
 
@@ -36,17 +35,21 @@ def closing() -> object:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(
-    max_examples=_EXAMPLES,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
-@given(chance=st.randoms(use_true_random=False, note_method_calls=False))
-def test_what_is_spoilt_breaks_no_promise(name: str, chance: random.Random) -> None:
+def test_what_is_spoilt_breaks_no_promise(name: str) -> None:
     target = opened(name)
-    target.run(target.draw(chance))
+
+    @settings(
+        max_examples=target.examples,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(chance=st.randoms(use_true_random=False, note_method_calls=False))
+    def unbroken(chance: random.Random) -> None:
+        target.run(target.draw(chance))
+
+    unbroken()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -126,6 +126,8 @@ def _headers(facts: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
 class Through(Target):
     """A call, whose provider answers something spoilt."""
 
+    examples = 25
+
     def __init__(self, name: str, *, blocking: bool) -> None:
         self.name = name
         self._blocking = blocking
