@@ -21,7 +21,7 @@ BENCH := $(BENCH_VENV)/.ready
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench search fuzz fleet chaos secrets wheel clean
+.PHONY: help demo test check bench search fuzz fleet chaos secrets wheel audit clean
 
 help:  ## Say what can be made
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -61,10 +61,13 @@ chaos: $(DEV)  ## Let everything go wrong that can (MINUTES=10, SEED=which to re
 secrets: $(DEV)  ## Look for API keys in everything the library writes (ARGS="--plant 'in hex'" leaks one on purpose)
 	@$(PY) -m tests.secrets $(ARGS)
 
-wheel: $(DEV)  ## Build the wheel into dist/, look into it, and import it where nothing else is installed
+wheel: $(DEV)  ## Build the wheel and the source archive into dist/, look into them, and test the wheel where nothing else is
 	@rm -rf dist
-	@echo "building the wheel" && $(PIP) wheel --no-deps --wheel-dir dist .
-	@$(PY) -m tests.house.wheel dist/*.whl
+	@echo "building" && $(PY) -m build --outdir dist . > /dev/null
+	@$(PY) -m tests.house.wheel dist
+
+audit: $(DEV)  ## Ask whether a version in constraints.txt has a known vulnerability
+	@$(PY) -m tests.house.audit
 
 clean:  ## Remove .venv and everything that was built
 	@rm -rf $(VENV) $(BENCH_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage fuzz-findings

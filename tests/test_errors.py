@@ -27,6 +27,8 @@ from budgetguard.errors import (
     UnknownPrice,
 )
 
+pytestmark = pytest.mark.smoke
+
 REFUSALS: list[Refused] = [
     InsufficientCredits(account="vidu:a", needed=50, available=20, held=30, balance=50, read_at=1.5, age=2.0),
     InsufficientCredits(account="vidu:a", needed=50, available=5, balance=10, headroom=5),

@@ -15,6 +15,8 @@ from budgetguard import events
 from budgetguard.events import Event
 from budgetguard.model import Capacity, Reading, TaskState
 
+pytestmark = pytest.mark.smoke
+
 KINDS: list[type[Event]] = [
     value for value in vars(events).values() if inspect.isclass(value) and issubclass(value, Event)
 ]

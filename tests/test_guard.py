@@ -19,6 +19,8 @@ from budgetguard.providers import Vidu
 from budgetguard.stores import MemoryStore
 from budgetguard.testing import ManualClock
 
+pytestmark = pytest.mark.smoke
+
 KEY = "vda_made_up_for_tests_0001"
 OTHER = "vda_made_up_for_tests_0002"
 

@@ -31,6 +31,8 @@ from budgetguard.model import (
     Verdict,
 )
 
+pytestmark = pytest.mark.smoke
+
 VALUES: list[Any] = [
     Route(RouteKind.POLL, "tasks", "t"),
     Quote(30, 2, "vip", 10, 60.0, "row"),

@@ -11,6 +11,8 @@ import pytest
 
 from budgetguard import Policy, SettingError
 
+pytestmark = pytest.mark.smoke
+
 NAMES = [field.name for field in dataclasses.fields(Policy)]
 SECONDS = ["max_age", "recheck_after", "min_interval", "stale_if_error", "settlement_lag", "max_wait"]
 MORE_THAN_NO_SECONDS = ["max_stale", "credits_timeout", "backoff", "backoff_max", "lease", "task_lease"]

@@ -7,6 +7,8 @@ import pytest
 from budgetguard._core import counters as c
 from tests.core.story import Story, play
 
+pytestmark = pytest.mark.smoke
+
 
 def test_nothing_is_free_before_the_first_reading() -> None:
     play("""

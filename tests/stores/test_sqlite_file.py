@@ -16,6 +16,8 @@ from budgetguard.ports import Put, Transaction
 from budgetguard.stores import _sqlite_file
 from budgetguard.stores.sqlite import SQLiteStore, default_path
 
+pytestmark = pytest.mark.smoke
+
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 STEP = Transaction(add={"a": 1}, put={"r": Put(b"1", None)})
 
