@@ -45,7 +45,7 @@ a file made by an older version is brought forward when it is opened, in one tra
 _PAGE = 1024
 _WAL_PAGES = 16000
 """Pages in the write-ahead log at which a commit copies them into the file itself; a thread does so long before."""
-_WAL_BYTES = 4 << 20
+_WAL_BYTES = 8 << 20
 _STATEMENTS = 64
 
 _opening = threading.Lock()

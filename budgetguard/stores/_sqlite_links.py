@@ -25,8 +25,10 @@ _LOOK_AGAIN = 1.0
 """Seconds between two looks whether the file is still the one that was opened."""
 _FORK_PATIENCE = 5.0
 _PAUSE = 0.5e-3
-_TIDY_EVERY = 400
+_TIDY_EVERY = 1000
 """Commits after which what they left in the write-ahead log is copied into the file."""
+_TIDY_PATIENCE = 10
+"""Milliseconds to wait, for that, for other processes."""
 
 _stranded: list[sqlite3.Connection] = []
 """Connections of a parent process. To close them here would take the parent's locks away."""
@@ -205,7 +207,18 @@ class Links:
         with contextlib.suppress(sqlite3.Error, StoreError), self._keeping:
             if self._keeper is None:
                 self._keeper = self._file.open()
+                self._keeper.execute(f"PRAGMA busy_timeout = {_TIDY_PATIENCE}")
+            # Most of it beside those who write; then, while nobody does, the rest, so that the log begins anew.
             self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self.writing.use(self, _TIDY_PATIENCE / 1000, self._begin_log_anew)
+
+    def _begin_log_anew(self) -> None:
+        keeper = self._keeper
+        if keeper is not None:
+            busy, _, _ = keeper.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            if not busy:
+                # Whoever writes first waits for the disk once more. That shall be nobody's event loop.
+                keeper.execute("UPDATE clock SET ceiling = ceiling + 1")
 
 
 _all: weakref.WeakSet[Links] = weakref.WeakSet()
