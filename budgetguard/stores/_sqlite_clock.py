@@ -47,7 +47,7 @@ class Clock:
         wall: Gives microseconds of the wall clock; asked only where a base is chosen.
     """
 
-    __slots__ = ("_base", "_boot", "_ceiling", "_uptime", "_wall")
+    __slots__ = ("_base", "_boot", "_ceiling", "_uptime", "_wall", "near")
 
     def __init__(self, boot: str, uptime: Callable[[], int], wall: Callable[[], int]) -> None:
         self._boot = boot
@@ -55,6 +55,8 @@ class Clock:
         self._wall = wall
         self._base = 0
         self._ceiling = 0
+        self.near = 0
+        """From when on little is left below the ceiling, so that a transaction should raise it in passing."""
 
     def now(self) -> int:
         """Tell the time."""
@@ -63,10 +65,6 @@ class Clock:
     def is_due(self, now: int) -> bool:
         """Whether the ceiling must be raised before this time is told."""
         return now > self._ceiling
-
-    def is_near(self, now: int) -> bool:
-        """Whether little is left below the ceiling, so that a transaction should raise it in passing."""
-        return now > self._ceiling - _LEFT
 
     def read(self, execute: Execute) -> bool:
         """Take the base from the file; ``False`` if it must be chosen anew.
@@ -79,7 +77,8 @@ class Clock:
             raise damaged("its clock cannot be read")
         if not self._holds(*row):
             return False
-        _, self._base, self._ceiling = row
+        _, self._base, ceiling = row
+        self._reach(ceiling)
         return True
 
     def choose(self, execute: Execute) -> None:
@@ -87,7 +86,8 @@ class Clock:
         row = execute("SELECT ceiling FROM clock").fetchone()
         uptime = self._uptime()
         start = self._wall() if row is None else max(self._wall(), row[0] + _LEAP)
-        self._base, self._ceiling = start - uptime, start + _AHEAD
+        self._base = start - uptime
+        self._reach(start + _AHEAD)
         execute("DELETE FROM clock")
         execute("INSERT INTO clock (boot, base, ceiling) VALUES (?, ?, ?)", (self._boot, self._base, self._ceiling))
         execute("UPDATE account SET version = version + 1")
@@ -109,9 +109,13 @@ class Clock:
 
     def keep(self, execute: Execute, now: int) -> None:
         """Raise the ceiling where little is left below it, inside a write transaction."""
-        if self.is_near(now):
+        if now > self.near:
             execute("UPDATE clock SET ceiling = max(ceiling, ?)", (now + _AHEAD,))
-            self._ceiling = now + _AHEAD
+            self._reach(now + _AHEAD)
+
+    def _reach(self, ceiling: int) -> None:
+        self._ceiling = ceiling
+        self.near = ceiling - _LEFT
 
     def _holds(self, boot: str, base: int, ceiling: int) -> bool:
         # The second half finds a restart where starts have no identity, and a machine set back to an earlier state.

@@ -129,23 +129,23 @@ class Line:
     """
 
     def __init__(self) -> None:
-        self._tickets: collections.deque[Ticket] = collections.deque()
+        self.tickets: collections.deque[Ticket] = collections.deque()
         # Whatever runs in between, a signal handler or a finalizer, may come here again.
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self.tickets)
 
     def join(self, ticket: Ticket) -> None:
         """Come last."""
-        self._tickets.append(ticket)
+        self.tickets.append(ticket)
 
     def look(self, most: int | None = None) -> list[Ticket]:
         """Say who waits; of many, those who came first."""
         while True:
             # To copy them is one step, unless memory is tidied up in the middle of it: then others may come.
             with contextlib.suppress(RuntimeError):
-                return list(itertools.islice(self._tickets, most))
+                return list(itertools.islice(self.tickets, most))
 
     def claim(self, mine: list[Ticket], most: int) -> None:
         """Note those who came first as one's own; they cannot withdraw until they are given back. For the leader."""
@@ -181,9 +181,9 @@ class Line:
                 return False
             ticket.is_gone = True
             with contextlib.suppress(ValueError):
-                self._tickets.remove(ticket)
+                self.tickets.remove(ticket)
         return True
 
     def _purge(self) -> None:
-        while self._tickets and not self._tickets[0].is_open:
-            self._tickets.popleft()
+        while self.tickets and not self.tickets[0].is_open:
+            self.tickets.popleft()

@@ -42,7 +42,7 @@ class Shortcut:
         """Make it, if nobody is before it; ``None``, with nothing done, where it must join the line."""
         entry = self._books.entries.get(account)
         turns = self._turns
-        if entry is None or turns.line:
+        if entry is None or turns.line.tickets:
             return None
         me = object()
         done = None
@@ -55,7 +55,7 @@ class Shortcut:
         except BaseException:
             self._leave(me)  # an interrupt may have come before the first
             raise
-        if done is not None and transaction.wake and done.applied:
+        if transaction.wake and done is not None and done.applied:
             self._told(account, entry.wakes + 1)
         return done
 
@@ -63,15 +63,15 @@ class Shortcut:
         turns = self._turns
         self._links.writing.free(me)
         turns.lead.free(me)
-        if turns.line:
+        if turns.line.tickets:
             turns.call()
 
     def _make(self, account: str, entry: Entry, transaction: Transaction) -> Transacted | None:
-        now = self._clock.now()
-        connection = self._links.at_hand()
-        if connection is None or entry.pack is None or self._clock.is_near(now):
+        clock, links, counters, pack = self._clock, self._links, entry.counters, entry.pack
+        now = clock.now()
+        connection = links.at_hand()
+        if connection is None or pack is None or now > clock.near:
             return None
-        counters = entry.counters
         try:
             if not allowed(counters, transaction, now):
                 # So it is on what was last seen; that still holds if the row has the same version.
@@ -92,13 +92,11 @@ class Shortcut:
                 return None
             version, wakes = entry.version, entry.wakes + transaction.wake
             before = connection.total_changes
-            connection.execute(
-                STEP, (entry.id, version, wakes, entry.pack(*after.values()), gone, was, key, value, due)
-            )
+            connection.execute(STEP, (entry.id, version, wakes, pack(*after.values()), gone, was, key, value, due))
         except Exception:  # noqa: BLE001 - the line tells what is wrong, to whom it concerns
             return None
         if connection.total_changes == before:
             return None
-        self._books.entries[account] = Entry(entry.id, version + 1, wakes, after, entry.pack)
-        self._links.committed()
+        self._books.entries[account] = Entry(entry.id, version + 1, wakes, after, pack)
+        links.committed()
         return Transacted(True, after.copy(), now)  # noqa: FBT003

@@ -306,9 +306,9 @@ class Crowded(collections.deque[Ticket]):
 
 def test_whoever_joins_the_line_while_it_is_looked_at_fails_nobody() -> None:
     line, first = Line(), Ticket("a", ONE, 1.0, is_task=False)
-    line._tickets = Crowded([first])
+    line.tickets = Crowded([first])
     mine: list[Ticket] = []
     line.claim(mine, 64)
     assert mine == [first, Crowded.late]
-    line._tickets = Crowded([first])
+    line.tickets = Crowded([first])
     assert line.look() == [first, Crowded.late]
