@@ -55,6 +55,7 @@ def draw(document: dict[str, Any]) -> str:
         "svg.fonttype": "none",
         "svg.hashsalt": "budgetguard",
         "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9,
         "text.color": _INK,
         "axes.edgecolor": _INK,

@@ -38,6 +38,15 @@ def cost(pace: Pace, many: int) -> Table:
             kind="ours",
             goals=goals,
         )
+    r = f"yardstick R, {_FEW} held"
+    for name, held in ((r, _FEW), (f"yardstick R, {many:,} held", many)):
+        contest.statement(
+            name,
+            "it.settle(it.reserve('a', 35), 30)",
+            lambda held=held: _recorded(held),  # type: ignore[misc]
+            kind="yardstick",
+            beside=r,
+        )
     return contest.table()
 
 
@@ -71,6 +80,11 @@ def memory(pace: Pace, many: int) -> Table:
 def _holding(held: int) -> Names:
     guard = stage.guard(policy=_POLICY)
     return {"guard": guard, "held": [guard.reserve(credits=35) for _ in range(held)]}
+
+
+def _recorded(held: int) -> Names:
+    ledger = Ledger()
+    return {"it": ledger, "held": [ledger.reserve("a", 35) for _ in range(held)]}
 
 
 def weigh(make: Callable[[], Any], many: int) -> float:

@@ -20,7 +20,7 @@ _POLICY = replace(stage.CALM, exclusive=True)
 
 def tables(pace: Pace) -> Iterator[Table]:
     """Measure."""
-    waiting = 500 if pace.fast else 2000
+    waiting = 500 if pace.fast else 1000
     reference = "asyncio.Semaphore"
     note = f"{waiting:,} tasks wait for the only slot; each takes it and hands it on at once. Time per hand-over."
     contest = Contest("hand over a freed slot", reference, pace, note=note)
