@@ -193,6 +193,8 @@ class Lanes:
             return
         lane = self._all[place]
         if flight.calls is None:
+            if self._state[1]:
+                flight = self._take_along(place, flight)
             flight.calls = lane.calls(self._rules, [waiter.step for waiter in flight.batch])
         # Interrupted here, not failed: one of the others asks again, which does nothing twice.
         lane.link.exchange(flight.calls)
@@ -204,6 +206,18 @@ class Lanes:
                 self._state = tuple([None if other is flight else other for other in flights]), queue
                 return
         self._settle()
+
+    def _take_along(self, place: int, flight: _Flight) -> _Flight:
+        """Let those come along who queued since the flight was made up: those who were just answered want more."""
+        with self._lock:
+            flights, queue = self._state
+            room = [*flight.batch, *(waiter for waiter in queue if not waiter.gone)][:_BATCH_MAX]
+            count = _together([waiter.step for waiter in room])
+            longer = _Flight(tuple(room[:count]))
+            taken = set(longer.batch)
+            left = tuple(waiter for waiter in queue if not (waiter.gone or waiter in taken))
+            self._state = (*flights[:place], longer, *flights[place + 1 :]), left
+        return longer
 
     def _settle(self) -> None:
         """Give on the lanes of flights that are over, or whose leader is gone. May be called at any time."""
@@ -219,11 +233,12 @@ class Lanes:
             for waiter in _everybody(landed):
                 waiter.done = True
             self._state = tuple(after), queue
+        # Those who were answered first: what they want next may come along.
+        for waiter in _everybody(landed):
+            waiter.wake()
         for following in after:
             if following is not None:
                 following.batch[0].wake()
-        for waiter in _everybody(landed):
-            waiter.wake()
         if self._closed:
             for lane, following in zip(self._all, after, strict=True):
                 if following is None:
@@ -288,7 +303,10 @@ class AsyncLanes:
             try:
                 await lane.link.exchange(lane.calls(self._rules, (step,)))
             finally:
-                await self._put_back(lane)
+                if self._queue or self._closed:
+                    await self._put_back(lane)
+                else:
+                    self._free.append(lane)
             return
         future = asyncio.get_running_loop().create_future()
         self._queue.append((step, future, time.monotonic()))
@@ -300,6 +318,26 @@ class AsyncLanes:
             await lane.link.close()
 
     def _pass(self, lane: _AsyncLane) -> None:
+        if self._queue:
+            flight = asyncio.get_running_loop().create_task(self._fly(lane))
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+        else:
+            self._free.append(lane)
+
+    async def _fly(self, lane: _AsyncLane) -> None:
+        # Gathered here, not before: those who were just answered have come back with what they want next.
+        batch = self._gather()
+        try:
+            if batch:
+                await lane.link.exchange(lane.calls(self._rules, [step for step, _ in batch]))
+        finally:
+            for _, future in batch:
+                if not future.done():
+                    future.set_result(None)
+            await self._put_back(lane)
+
+    def _gather(self) -> list[tuple[Step, asyncio.Future[None]]]:
         batch: list[tuple[Step, asyncio.Future[None]]] = []
         size = 0
         latest = time.monotonic() - 2 * self._rules.server.timeout
@@ -316,21 +354,7 @@ class AsyncLanes:
                 future.set_result(None)
             else:
                 batch.append((step, future))
-        if batch:
-            flight = asyncio.get_running_loop().create_task(self._fly(lane, batch))
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
-        else:
-            self._free.append(lane)
-
-    async def _fly(self, lane: _AsyncLane, batch: list[tuple[Step, asyncio.Future[None]]]) -> None:
-        try:
-            await lane.link.exchange(lane.calls(self._rules, [step for step, _ in batch]))
-        finally:
-            for _, future in batch:
-                if not future.done():
-                    future.set_result(None)
-            await self._put_back(lane)
+        return batch
 
     async def close(self) -> None:
         """Close the connections; those in use, when what is under way has ended."""

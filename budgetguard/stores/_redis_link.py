@@ -115,6 +115,10 @@ class AsyncLink:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connection: Any = None
+        self._asking: asyncio.Task[Any] | None = None
+        self._until = 0.0
+        self._late = False
+        self._watching: asyncio.TimerHandle | None = None
 
     async def exchange(self, calls: Sequence[Call | Page]) -> None:
         """Get every call answered, or failed. What interrupts it leaves them as they are, to be exchanged again."""
@@ -149,24 +153,48 @@ class AsyncLink:
     async def ask(self, commands: Sequence[Args]) -> list[Any]:
         """Send commands and read their replies; of those the server refused, the errors."""
         connection = self._connection
+        if connection is None:
+            connection = await self._connect()
+        task = self._watch()
+        cancelling = task.cancelling()
         try:
-            if connection is None:
-                connection = await self._connect()
-            async with asyncio.timeout(self._server.timeout / 2):
-                await connection.send_packed_command(_packed(connection, commands), check_health=False)
-                replies: list[Any] = []
-                for _ in commands:
-                    try:
-                        replies.append(await connection.read_response())
-                    except ResponseError as error:
-                        replies.append(error)
-                return replies
-        except TimeoutError:
+            await connection.send_packed_command(_packed(connection, commands), check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except BaseException as error:
+            self._asking = None
             await self._drop()
-            raise redis.exceptions.TimeoutError("no answer in time") from None
-        except BaseException:
-            await self._drop()
+            if self._late and task.uncancel() <= cancelling and isinstance(error, asyncio.CancelledError):
+                raise redis.exceptions.TimeoutError("no answer in time") from None
             raise
+        self._asking = None
+        return replies
+
+    def _watch(self) -> asyncio.Task[Any]:
+        """See that the task that asks now is not kept waiting. One timer serves many questions: each costs more."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("ask in a task")
+        self._asking, self._late = task, False
+        self._until = loop.time() + self._server.timeout / 2
+        if self._watching is None:
+            self._watching = loop.call_at(self._until, self._look, loop)
+        return task
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = None
+        if self._asking is None:
+            return
+        if loop.time() < self._until:
+            self._watching = loop.call_at(self._until, self._look, loop)
+        else:
+            self._late = True
+            self._asking.cancel()
 
     async def _connect(self) -> Any:
         connection = self._connection = self._server.async_connection()
@@ -174,7 +202,11 @@ class AsyncLink:
             async with asyncio.timeout(self._server.timeout / 2):
                 await connection.connect()
         except Exception as error:
+            await self._drop()
             raise NotConnected from error
+        except BaseException:
+            await self._drop()
+            raise
         return connection
 
     async def _drop(self) -> None:
@@ -185,6 +217,9 @@ class AsyncLink:
     async def close(self) -> None:
         """Close the connection. The next exchange opens another."""
         connection, self._connection = self._connection, None
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         if connection is not None:
             with contextlib.suppress(OSError, RedisError):
                 await connection.disconnect()

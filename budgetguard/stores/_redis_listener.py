@@ -193,12 +193,13 @@ class Listener:
                 if connection.can_read(timeout=0):
                     self._message(connection.read_response())
                     continue
-                selector.select(max(0.0, look_at - time.monotonic()))
-                _empty(ear)
-                with self._lock:
-                    news, self._news = self._news, []
-                for what, channel in news:
-                    connection.send_command(what, channel, check_health=False)
+                ready = selector.select(max(0.0, look_at - time.monotonic()))
+                if any(key.fileobj is ear for key, _ in ready):
+                    _empty(ear)
+                    with self._lock:
+                        news, self._news = self._news, []
+                    for what, channel in news:
+                        connection.send_command(what, channel, check_health=False)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
