@@ -25,6 +25,8 @@ SUBJECTS = (
     "handover",
     "sqlite",
     "schedule",
+    "valkey",
+    "wake",
     "growth",
     "imports",
 )
