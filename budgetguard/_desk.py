@@ -8,6 +8,7 @@ import httpx
 
 from budgetguard import _http
 from budgetguard._asking import Asking, AsyncAsking
+from budgetguard._believed import see_quote
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.quick import QuickAccount
@@ -140,7 +141,7 @@ class Desk:
             elif route.quote is not None:
                 quote = route.quote
             else:
-                quote = self.engine.provider.quote(route, body)
+                quote = self._quoted(route, body)
         except UnknownPrice as unknown:
             rule = self.engine.policy.unknown_price
             if rule == "pass":
@@ -151,6 +152,18 @@ class Desk:
         if options.slots is None:
             return quote
         return Quote(quote.credits, options.slots, quote.pool, quote.credits_min, quote.task_lease, quote.source)
+
+    def _quoted(self, route: Route, body: Any) -> Quote:
+        """Ask the adapter for a price. One that fails knows none."""
+        engine = self.engine
+        try:
+            return see_quote(engine.provider.quote(route, body))
+        except UnknownPrice:
+            raise
+        except Exception as error:
+            engine.complain("adapter_failed", provider=engine.provider.name, error=type(error).__name__)
+            what = f"{engine.provider.name} {route.path[:80]}"
+            raise UnknownPrice(what=what, why=f"the adapter failed ({type(error).__name__})") from error
 
     def hold(self, account: Account, quote: Quote, options: CallOptions, *, resendable: bool) -> Hold:
         """Prepare a call's hold; inside a job or a permit's block it draws on that."""

@@ -11,6 +11,7 @@ import weakref
 
 import httpx
 
+from budgetguard._believed import see_quote
 from budgetguard._core.account import Hold
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.records import clean
@@ -20,7 +21,6 @@ from budgetguard._http import route_of
 from budgetguard._names import new_name
 from budgetguard._scope import inside_nothing
 from budgetguard.engine import Engine
-from budgetguard.errors import UnknownPrice
 from budgetguard.model import Outcome, Quote, Route, RouteKind, Verdict
 
 __all__ = ["PlainCall", "PlainCalls"]
@@ -97,8 +97,8 @@ class PlainCalls:
         if account is None or not account.is_quick:
             return None
         try:
-            quote = route.quote or self._engine.provider.quote(route, decode(request.content))
-        except UnknownPrice:
+            quote = route.quote or see_quote(self._engine.provider.quote(route, decode(request.content)))
+        except Exception:  # noqa: BLE001 - the long way tells what is wrong
             return None
         if quote.pool or quote.slack or quote.task_lease is not None:
             return None

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import cachetools
 
+from budgetguard._believed import reading_of, see_task, see_verdict
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
@@ -214,6 +215,7 @@ class Engine:
         """
         try:
             verdict = self.provider.verdict(route, answer)
+            see_verdict(verdict)
             if verdict.reason or verdict.message:
                 return replace(verdict, reason=_word(verdict.reason), message="")
             return verdict
@@ -224,7 +226,9 @@ class Engine:
     def observe(self, route: Route, answer: Answer) -> Sequence[TaskSeen]:
         """Ask the adapter which tasks an answer shows."""
         try:
-            return self.provider.observe(route, answer)
+            tasks = self.provider.observe(route, answer)
+            see_task(tasks)
+            return tasks
         except Exception as error:  # noqa: BLE001 - as above
             self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
             return ()
@@ -244,7 +248,7 @@ class Engine:
             ReadingError: If the answer is none.
         """
         try:
-            return self.provider.reading(answer)
+            return reading_of(self.provider.reading(answer))
         except ReadingError:
             raise
         except Exception as error:

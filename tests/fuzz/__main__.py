@@ -11,12 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.fuzz.coverage import guide
-from tests.fuzz.runner import Tally, fault_of, kept, read, tried
+from tests.fuzz.runner import Tally, fault_of, kept, read, share
 from tests.fuzz.targets import TARGETS, made
 
 _MINUTES = 10.0
-_SLICE = 2.0
-"""Seconds a target is tried before the next one has its turn."""
 FINDINGS = Path("fuzz-findings")
 
 
@@ -55,22 +53,6 @@ def _search(names: list[str], seed: int, seconds: float, processes: int) -> list
         done = [pool.submit(share, names, seed, seconds) for names in shares]
         tallies = [tally for future in done for tally in future.result()]
     return sorted(tallies, key=lambda tally: names.index(tally.target))
-
-
-def share(names: list[str], seed: int, seconds: float) -> list[Tally]:
-    """Try some targets in turn until the time is over."""
-    targets = {name: made(name) for name in names}
-    tallies = {name: Tally(name) for name in names}
-    end = time.perf_counter() + seconds
-    try:
-        while time.perf_counter() < end:
-            for name, target in targets.items():
-                turn = min(end, time.perf_counter() + _SLICE)
-                tried(target, seed, lambda _tally, turn=turn: time.perf_counter() >= turn, tallies[name])  # type: ignore[misc]
-    finally:
-        for target in targets.values():
-            target.close()
-    return list(tallies.values())
 
 
 def _report(tallies: list[Tally], folder: Path) -> int:

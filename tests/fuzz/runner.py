@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import logging
 import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fuzz.target import Target
+import structlog
 
-__all__ = ["Found", "Tally", "fault_of", "kept", "read", "shrunk", "tried"]
+from tests.fuzz.target import Target
+from tests.fuzz.targets import made
+
+__all__ = ["Found", "Tally", "fault_of", "kept", "read", "share", "shrunk", "tried"]
 
 _SHRINKING = 5.0
 """Seconds spent on making one finding smaller."""
+_SLICE = 2.0
+"""Seconds a target is tried before the next one has its turn."""
 _KINDS_MAX = 20
 
 
@@ -69,6 +75,23 @@ def tried(target: Target, seed: int, until: Callable[[Tally], bool], tally: Tall
                 tally.found.append(Found(target.name, shrunk(target, case, fault), fault, detail))
     tally.seconds += time.perf_counter() - begun
     return tally
+
+
+def share(names: Sequence[str], seed: int, seconds: float) -> list[Tally]:
+    """Try some targets in turn until the time is over. A process of its own may do it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # complaints are wanted
+    targets = {name: made(name) for name in names}
+    tallies = {name: Tally(name) for name in names}
+    end = time.perf_counter() + seconds
+    try:
+        while time.perf_counter() < end:
+            for name, target in targets.items():
+                turn = min(end, time.perf_counter() + _SLICE)
+                tried(target, seed, lambda _, turn=turn: time.perf_counter() >= turn, tallies[name])  # type: ignore[misc]
+    finally:
+        for target in targets.values():
+            target.close()
+    return list(tallies.values())
 
 
 def shrunk(target: Target, case: bytes, fault: str, seconds: float = _SHRINKING) -> bytes:
