@@ -21,7 +21,7 @@ _POLICY = replace(stage.CALM, lease=1e6)  # so that nobody is busy renewing leas
 
 def tables(pace: Pace) -> Iterator[Table]:
     """Measure."""
-    many = 10_000 if pace.fast else 100_000
+    many = 5_000 if pace.fast else 100_000
     yield cost(pace, many)
     yield memory(pace, many)
 
