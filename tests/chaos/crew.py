@@ -43,6 +43,7 @@ class Book:
         self.paused: Counter[str] = Counter()
         self.children: dict[str, int] = {}
         self._wanting: dict[str, str] = {}
+        self._closing = False
 
     @staticmethod
     def caller(name: str) -> str:
@@ -63,7 +64,7 @@ class Book:
                 self.ended[name] = said["how"], said.get("task", "")
                 if "met" in said:
                     self.errors[said["met"]] += 1
-                if said["how"] == "task":
+                if said["how"] == "task" or self._closing:
                     self._satisfied(name)
             elif "crashed" in said:
                 self.crashed.append(said["crashed"])
@@ -76,6 +77,13 @@ class Book:
             elif "left" in said:
                 self._forget(said["left"])
                 self.children.pop(said["left"], None)
+
+    def close(self) -> None:
+        """From here on whoever is refused does not try again."""
+        with self.lock:
+            self._closing = True
+            for name in [name for name in self._wanting.values() if name in self.ended]:
+                self._satisfied(name)
 
     def arrived(self, name: str) -> None:
         """Note that a call reached the provider."""
@@ -196,6 +204,7 @@ class Crew:
     def stop(self, seconds: float) -> None:
         """Let all end their calls, and wait for that."""
         until = time.monotonic() + seconds
+        self.book.close()
         for hand in self.hands:
             hand.order("stop")
         for hand in self.hands:

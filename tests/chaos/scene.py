@@ -30,6 +30,8 @@ from tests.fleet.worker import store_at
 __all__ = ["Outcome", "key_of", "play"]
 
 _READY, _STOP = 60.0, 30.0
+_AFTERWARDS = 1.0
+"""Seconds for which calls are made when nothing goes wrong any more: the balance is read, however often it failed."""
 _STORE_PATIENCE = 1.0
 _CLAIM = CREDITS_TIMEOUT + 2.0
 """Seconds for which somebody who was killed while he asked for the balance is waited for."""
@@ -150,11 +152,12 @@ class _Stage:
             parts=[{"flavour": p.flavour, "way": p.way, "width": p.width} for p in scene.workers[number]],
             lag=scene.lag,
             keep=str(self._folder) if self._keep else "",
+            stacks=str(self._folder / f"{label}.stacks.txt"),
         )
 
     def play(self) -> Outcome:
         outcome, scene = self._outcome, self._scene
-        witness = Witness(self._fake, self._trade, log=self._log, arrived=self._book.arrived)
+        witness = Witness(self._fake, self._trade, log=self._log, arrived=self._book.arrived, lag=scene.lag)
         serving = self._fake.serve()
         self._url = serving.start()
         serving._port = int(self._url.rpartition(":")[2])  # where it is found again after it was stopped
@@ -178,6 +181,7 @@ class _Stage:
                     injector.begin(began)
                     time.sleep(scene.load)
                     injector.end()
+                    time.sleep(_AFTERWARDS)
                     crew.stop(_STOP)
                 outcome.lost = [f"{name}: never answered" for name in self._book.unanswered(crew.killed)]
                 self._log(calls_ended=True)

@@ -23,6 +23,8 @@ _BACK = 2
 """Readings a call may have been admitted on, before the last one: one on its way, and one installed."""
 _BACK_SECONDS = 3.0
 """... or as many seconds, where readings fail."""
+_READ = 0.6
+"""Seconds within which the balance is read again, and the answer known."""
 _BREACHES = {Fact.REFUSED_CREDITS: "credits", Fact.REFUSED_SLOTS: "slots", Fact.WITHOUT_SLOT: "slots"}
 
 
@@ -49,10 +51,19 @@ class Witness:
         slow_questions: How many questions of users are still to be answered late, each with its seconds.
     """
 
-    def __init__(self, fake: Fake, trade: Trade, *, log: Callable[..., None], arrived: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        fake: Fake,
+        trade: Trade,
+        *,
+        log: Callable[..., None],
+        arrived: Callable[[str], None],
+        lag: float = 0.0,
+    ) -> None:
         self._fake = fake
         self._trade = trade
         self._log = log
+        self._lag = lag
         self._arrived = arrived
         self._lock = threading.Lock()
         self.arrivals: defaultdict[str, list[float]] = defaultdict(list)
@@ -158,7 +169,8 @@ class Witness:
 
         What somebody takes explains as many refusals as it would pay for or run, once, of calls that were let through
         on a reading from before. Where the provider lets calls wait for a slot instead, it explains that so many of
-        them wait at the same moment.
+        them wait at the same moment. While the balance does not show it yet, it explains every refusal for credits: no
+        reading tells the guard that they are gone.
         """
         broken = []
         for entry in self._fake.journal.entries:
@@ -172,7 +184,10 @@ class Witness:
                 explained = self._waiting.get(entry.task_id, 0) <= sum(taken.calls for taken in near)
                 blamed = near[-1:]
             else:
-                blamed = [taken for taken in near if taken.cost < taken.calls][:1]
+                hidden = [taken for taken in near if entry.at < taken.at + self._lag + _READ]
+                blamed = (hidden if self._lag and what == "credits" else []) or [
+                    taken for taken in near if taken.cost < taken.calls
+                ]
                 explained = bool(blamed)
             if explained and blamed:
                 blamed[0].cost += 1

@@ -19,6 +19,7 @@ import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import httpx  # noqa: E402
@@ -38,6 +39,8 @@ __all__ = ["Orders"]
 
 _TICK, _LATE = 0.05, 0.2
 _FORKED_CALLS = 3
+_LATER = ("anyio._backends._asyncio", "anyio._backends._trio", "asyncio", "encodings.idna", "structlog", "trio")
+"""Modules that are loaded when they are first used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Orders:
         parts: Its callers.
         lag: Seconds by which the balance lags.
         keep: The folder everything is written to; ``""`` for none.
+        stacks: The file it writes down where it is, when it gets a SIGUSR1.
     """
 
     label: str
@@ -65,7 +69,7 @@ class Orders:
     parts: list[dict[str, Any]]
     lag: float
     keep: str
-    slots: None = None
+    stacks: str
 
 
 class Worker:
@@ -97,7 +101,8 @@ class Worker:
     def work(self) -> None:
         """Do what one is told, until there is nobody to tell it."""
         self._warm_up()
-        faulthandler.register(signal.SIGUSR1, all_threads=True)  # for whoever wants to know where it hangs
+        self._stacks = Path(self.orders.stacks).open("w")  # noqa: SIM115 - open as long as the process
+        faulthandler.register(signal.SIGUSR1, self._stacks, all_threads=True)
         say(ready=os.getpid())
         for line in sys.stdin:
             order: dict[str, Any] = json.loads(line)
@@ -111,14 +116,7 @@ class Worker:
         """Load and work out now what is needed later: a fork beside a thread that imports, or is inside OpenSSL, leaves
         locks behind that are Python's and OpenSSL's own.
         """
-        for module in (
-            "anyio._backends._asyncio",
-            "anyio._backends._trio",
-            "structlog",
-            "asyncio",
-            "trio",
-            "encodings.idna",
-        ):
+        for module in _LATER:
             importlib.import_module(module)
         httpx.Client().close()
         for callers in self.callers:
