@@ -33,11 +33,11 @@ __all__ = [
 
 SENDER_SIZE = 16
 _DIGEST_SIZE = 16
-_HEAD = struct.Struct(f"<7q{SENDER_SIZE}s{_DIGEST_SIZE}s")
+_HEAD = struct.Struct(f"<8q{SENDER_SIZE}s{_DIGEST_SIZE}s")
 _OPENING = struct.Struct(f"<3q{_DIGEST_SIZE}s")
 _LENGTH = struct.Struct("<I")
 _EXACT = 2**53
-_LAYOUT = 2
+_LAYOUT = 3
 _NONE = -(2**62)
 """No floor, or no end of a lease."""
 _LEASE_MAX = 4 * 10**15
@@ -162,7 +162,7 @@ def read(state: bytes, at: int = 0, known: Roster = NOBODY) -> State:
     if len(state) == at:
         return State({}, NOBODY, 0)
     try:
-        layout, _, _, woken, count, _, steps, _, digest = _HEAD.unpack_from(state, at)
+        layout, _, _, woken, count, _, steps, _, _, digest = _HEAD.unpack_from(state, at)
         if layout != _LAYOUT or count < 0 or steps < 0:
             raise ValueError("other counters than ours")
         at += _HEAD.size

@@ -7,7 +7,8 @@
 --             when the keys expire,
 --             the number of the last wake-up: its time, or one more than the one before,
 --             how many counters there are,
---             the last call that did something: its number, and how many transactions it had;
+--             the last call that did something: its number, and how many transactions it had,
+--             by how much this account's time is ahead of the server's clock;
 --         then, in 16 bytes each, the sender of that call, and a digest of the counters' names; then
 --             the values of the counters, as the numbers before,
 --             what became of each transaction of that call, a byte each,
@@ -41,9 +42,9 @@
 
 local MAX = 9007199254740991
 local NONE = -4611686018427387904
-local LAYOUT = 2
-local HEAD = '<i8i8i8i8i8i8i8c16c16'
-local HEAD_SIZE = 88
+local LAYOUT = 3
+local HEAD = '<i8i8i8i8i8i8i8i8c16c16'
+local HEAD_SIZE = 96
 local NO_NAMES = '----------------'
 local DUE_MAX = 100
 
@@ -53,12 +54,13 @@ local sender = sub(LAST, -16)
 local number, forget, keep, digest = cut('<i8i8i8c16', ARGV[1])
 
 local before = call('GET', COUNTERS)
-local seen, expired, woken, count, last_number, last_steps, last_sender, known = 0, 0, 0, 0, 0, 0, '', NO_NAMES
+local seen, expired, woken, count, last_number, last_steps, ahead = 0, 0, 0, 0, 0, 0, 0
+local last_sender, known = '', NO_NAMES
 local flags_at = HEAD_SIZE
 if before then
   local layout = 'none'
   if #before >= HEAD_SIZE then
-    layout, seen, expired, woken, count, last_number, last_steps, last_sender, known = cut(HEAD, before)
+    layout, seen, expired, woken, count, last_number, last_steps, ahead, last_sender, known = cut(HEAD, before)
   end
   flags_at = HEAD_SIZE + 8 * count
   if layout ~= LAYOUT or count < 0 or last_steps < 0 or #before < flags_at + last_steps then
@@ -76,8 +78,11 @@ end
 local used = #held
 
 local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
+local now = clock[1] * 1000000 + clock[2] + ahead
 if now < seen then
+  -- The clock was set back. Time goes on from where it was: if it stood still until the clock is there again, no lease
+  -- would end, and no reading would grow old.
+  ahead = ahead + seen - now
   now = seen
 end
 
@@ -267,11 +272,11 @@ if writing or before then
   if renew then
     expired = expires
   end
-  local after = pack(HEAD, LAYOUT, now, expired, woken, count, last_number, last_steps, last_sender, known)
+  local after = pack(HEAD, LAYOUT, now, expired, woken, count, last_number, last_steps, ahead, last_sender, known)
     .. (used > 0 and pack(ARGV[2], unpack(held, 1, used)) or '') .. rest
   local state = after .. last_flags .. names
   if renew then
-    local expires_ms = text('%.0f', math.floor(expires / 1000))
+    local expires_ms = text('%.0f', math.floor((expires - ahead) / 1000))
     call('SET', COUNTERS, state, 'PXAT', expires_ms)
     call('HSET', RECORDS, '@', '')
     call('ZADD', DUE, 'inf', '@')

@@ -241,7 +241,7 @@ def test_keys_of_something_else_are_not_overwritten(server: ValkeyServer, store:
     for foreign, layout in ((b"mine", "none"), (b"", "none"), (b"\x09" + bytes(200), "9"), (b"\xff" * 200, "-1")):
         server.client.set("budgetguard:{b}:counters", foreign)
         for act in (lambda: store.transact("b", ADD), lambda: store.load("b")):
-            with pytest.raises(StoreError, match=rf"LAYOUT {layout} instead of 2.*another prefix"):
+            with pytest.raises(StoreError, match=rf"LAYOUT {layout} instead of 3.*another prefix"):
                 act()
         assert server.client.get("budgetguard:{b}:counters") == foreign
 
