@@ -27,19 +27,19 @@ class Hidden(str):
 
 
 @overload
-def hide(key: str) -> Hidden: ...
+def hide(key: str, *, needed: bool = ...) -> Hidden: ...
 @overload
 def hide(key: str | None) -> Hidden | None: ...
-def hide(key: Any) -> Hidden | None:
+def hide(key: Any, *, needed: bool = False) -> Hidden | None:
     """Hide a key that came as an argument; to be bound to the same name before anything may fail.
 
     Raises:
-        SettingError: If it is no text.
+        SettingError: If it is no text, or is *needed* and not there.
     """
-    if key is None:
+    if key is None and not needed:
         return None
     if not isinstance(key, str):
-        raise SettingError("key", type(key).__name__, "give the API key as text")
+        raise SettingError("key", None if key is None else type(key).__name__, "give the API key as text")
     return Hidden(key)
 
 

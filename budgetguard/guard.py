@@ -124,9 +124,7 @@ class _Base:
 
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""
-        key = hide(key)
-        if key is None:
-            raise SettingError("key", None, "give the API key as text")
+        key = hide(key, needed=True)
         return self.engine.account(key).name
 
     def _accounts(self, key: str | None) -> list[QuickAccount]:
