@@ -24,9 +24,9 @@ from pathlib import Path
 
 from tests.chaos.faults import LEASE
 from tests.chaos.figures import table
-from tests.chaos.keep import fingerprint, search
 from tests.chaos.plan import Scene, everything, first_pass, scenes
 from tests.chaos.scene import Outcome, key_of, play
+from tests.secrets.forms import search
 
 _SCENE_SECONDS = 20.0
 """How long a scene takes about: none is begun that would not be over in time."""
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fault", metavar="NAME", help="only scenes with this fault")
     parser.add_argument("--lanes", type=int, default=_LANES, metavar="N", help="scenes at the same time (%(default)s)")
     parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="keep all the library writes here, and look for the keys"
+        "--keep", type=Path, metavar="DIR", help="leave all the library wrote here, where the keys are looked for"
     )
     parser.add_argument("--plan", action="store_true", help="print the first pass, and play nothing")
     options = parser.parse_args(arguments)
@@ -131,7 +131,7 @@ class Run:
     def _play(self, scene: Scene) -> None:
         name = f"scene-{scene.number:03}" if scene.number >= 0 else f"last-{-scene.number}"
         try:
-            outcome = play(scene, self._folder / name, keep=self._options.keep is not None)
+            outcome = play(scene, self._folder / name, keep=True)
         except Exception as error:  # noqa: BLE001 - the others go on
             outcome = Outcome(scene=scene, injected=dict.fromkeys(scene.faults, 0))
             outcome.broken.append(f"the scene could not be played: {type(error).__name__}: {error}")
@@ -152,14 +152,11 @@ class Run:
 
     def _report(self, first: list[Outcome], last: list[Outcome], seconds: float) -> int:
         _say(f"\n{table(first, last)}\n{seconds / 60:.1f} minutes, seed {self._seed}.")
-        if self._options.keep is not None:
-            found = search(self._folder, self._keys)
-            size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
-            named = ", ".join(fingerprint(key) for key in self._keys)
-            _say(f"\nKeys used: {named}\nFound in {size:,} bytes of {self._folder}: {len(found)}")
-            for place in found:
-                _say(f"  {place}")
-            self._failed = self._failed or bool(found)
+        searched = search(self._folder, self._keys)
+        for found in searched.found:
+            _say(f"  {found}")
+        _say(f"\n{len(self._keys)} keys were used; {searched}.")
+        self._failed = self._failed or bool(searched.found)
         if not self._failed:
             _say("Every promise was kept.")
             if self._options.keep is None:

@@ -27,7 +27,7 @@ def main() -> None:
         session.whole()
         if given.plant:
             session.written.add("planted.txt", b"... " + forms(session.keys[0])[given.plant][-1] + b" ...")
-        searched, foreign = (search(path, session.keys) for path in (session.written.folder, session.written.foreign))
+        searched, foreign = search(session.written.folder, session.keys), search(folder / "foreign", session.keys)
         kinds = sorted(forms(session.keys[0]))
         print(f"{session.lives} lives with {len(session.keys)} keys in {time.monotonic() - began:.0f} s")
         print(f"{session.written.errors} exceptions, {len(session.written.kinds)} kinds of events")

@@ -53,7 +53,8 @@ def call_back(written: Written, key: str) -> None:
             provider.verify_callback(post.method, post.url, post.headers, post.body, secret=secret, now=NOW)
         except BudgetGuardError as error:
             written.error(error)
-    for given in ({"secret": [key, 5]}, {"secret": key, "path": "x"}, {"secret": key, "body_max": 0}):
+    wrong: list[dict[str, Any]] = [{"secret": [key, 5]}, {"secret": key, "path": "x"}, {"secret": key, "body_max": 0}]
+    for given in wrong:
         try:
             webhook_app(guard, **given)
         except BudgetGuardError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ class Provider:
         return {"Authorization": self.header(key)}
 
 
+def _udio(**given: Any) -> FakeUdio:
+    usual: dict[str, Any] = {"credits": 500, "limit": 2, "duration": 60.0}
+    return FakeUdio(**{**usual, **given})
+
+
 PROVIDERS = {
     "vidu": Provider(
         name="vidu",
@@ -62,7 +67,7 @@ PROVIDERS = {
         name="udio",
         home="https://udioapi.pro",
         adapter=lambda **given: UdioPro(concurrency=2, **given),
-        fake=lambda **given: FakeUdio(**{"credits": 500, "limit": 2, "duration": 60.0, **given}),
+        fake=_udio,
         header=lambda key: f"Bearer {key}",
         body={"gpt_description_prompt": "rain", "model": "chirp-v3-5"},
         submit="/api/v2/generate",
@@ -111,7 +116,7 @@ class Cut(httpx.SyncByteStream, httpx.AsyncByteStream):
         yield self.data
         raise httpx.ReadError("cut off")
 
-    async def __aiter__(self) -> Any:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self.data
         raise httpx.ReadError("cut off")
 

@@ -50,13 +50,13 @@ class Written:
 
     Args:
         folder: Where to.
+        foreign: Whether the others' frames are written down at all.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, foreign: bool = True) -> None:
         self.folder = folder / "ours"
-        self.foreign = folder / "foreign"
-        self.folder.mkdir(parents=True)
-        self.foreign.mkdir()
+        self.foreign = folder / "foreign" if foreign else None
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self.kinds: set[str] = set()
         self.errors = 0
@@ -146,8 +146,10 @@ class Written:
             one = shown.pop()
             shown += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
             for frame in one.stack:
-                text = f"{frame.filename}:{frame.lineno} {frame.name} {frame.locals}"
-                self._add(self._place(frame.filename) / "variables.txt", text)
+                place = self.folder if _is_ours(frame.filename) else self.foreign
+                if place is not None:
+                    text = f"{frame.filename}:{frame.lineno} {frame.name} {frame.locals}"
+                    self._add(place / "variables.txt", text)
 
     def _rich(self, error: BaseException, longest: int) -> None:
         given: Any = {"show_locals": True, "locals_max_string": longest, "locals_max_length": 100}
@@ -170,9 +172,6 @@ class Written:
         for one in write((type(error), error, error.__traceback__)):
             one["frames"] = [frame for frame in one["frames"] if _is_ours(frame["filename"])]
             self.add("structlog-tracebacks.txt", repr(one))
-
-    def _place(self, file: str) -> Path:
-        return self.folder if _is_ours(file) else self.foreign
 
     # -- objects, frames and files ----------------------------------------------------------------------------------
 
