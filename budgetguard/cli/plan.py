@@ -134,8 +134,12 @@ def _read(jobs: str) -> tuple[list[int], list[Any]]:
     """Read the jobs and the numbers of their lines; empty lines are none."""
     try:
         text = sys.stdin.read() if jobs == "-" else Path(jobs).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # a name that no file can have is a value error
+        why = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "it is not UTF-8 text, or no name of a file"
+        )
         complain(f"{_named(jobs)} cannot be read: {why}.", USAGE)
     lines: list[int] = []
     batch: list[Any] = []

@@ -134,8 +134,12 @@ def _price(
 def _read(request: str) -> Any:
     try:
         text = sys.stdin.read() if request == "-" else Path(request).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # a name that no file can have is a value error
+        why = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "it is not UTF-8 text, or no name of a file"
+        )
         complain(f"{_named(request)} cannot be read: {why}.", USAGE)
     try:
         return json.loads(text)
