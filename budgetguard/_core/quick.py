@@ -131,9 +131,13 @@ class QuickAccount(Account):
         return True
 
     def hand_over(self, draft: Draft) -> Record | None:
-        """Leave a call to the long way from here on; ``None`` if it has ended."""
-        with self._till.lock:
-            draft.shelf = None
+        """Leave a call to the long way from here on; ``None`` if it has ended.
+
+        Its lease begins anew, and is renewed by whoever holds it, or not at all.
+        """
+        till = self._till
+        with till.lock:
+            till.part_with(draft, till.now())
             if draft.word and draft.bucket < 0:
                 return None
             return draft.record(self.task_lease)

@@ -284,6 +284,15 @@ class Till:
             if name in shelf and shelf.key(name) == key:
                 shelf.pop(name).shelf = None
 
+    def part_with(self, draft: Draft, now: int) -> None:
+        """Leave a draft to the long way. It stays on its shelf until that ends it or makes a record of it."""
+        shelf, name = draft.shelf, draft.task_id or draft.id
+        draft.shelf = draft.owner = None
+        if shelf is not None and name in shelf:
+            del shelf[name]
+            draft.due = now + shelf.lease
+            shelf[name] = draft
+
     def due(self, now: int) -> list[str]:
         """List the records of drafts whose lease is over and whom nobody holds; of the others it begins anew."""
         found = []

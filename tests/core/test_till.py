@@ -156,6 +156,7 @@ class Twins:
             record = self.account.hand_over(call.draft)
             call.draft = None
             assert record is None or record.dumps() == call.record.dumps()
+            self.long.transact(NAME, self.books.renew(call.record))
 
     def release(self, call: Call) -> None:
         self.calls.remove(call)
@@ -380,6 +381,18 @@ def test_a_lease_begins_anew_as_long_as_somebody_holds_the_call() -> None:
         assert call_key("~1") not in twins.short.load(NAME, due=True).records
     owner.alive = False
     twins.clock.advance(20.0)
+    assert call_key("~1") in twins.short.load(NAME, due=True).records
+
+
+def test_what_was_handed_over_is_renewed_no_more_by_who_holds_it() -> None:
+    twins = ready()
+    draft = twins.account.take(Owner(), "~1", 10, 1)
+    assert draft is not None
+    twins.clock.advance(19.0)
+    assert twins.account.hand_over(draft) is not None
+    twins.clock.advance(19.0)
+    assert call_key("~1") not in twins.short.load(NAME, due=True).records
+    twins.clock.advance(1.0)
     assert call_key("~1") in twins.short.load(NAME, due=True).records
 
 
