@@ -54,9 +54,11 @@ Outline = tuple[Any, ...]
 class Window:
     """The counters that a call uses, and the places in which the script has them. Immutable."""
 
-    __slots__ = ("_places", "form", "further", "plan")
+    __slots__ = ("_places", "form", "further", "plan", "roster")
 
-    def __init__(self, form: bytes, further: bytes, places: Mapping[str, int]) -> None:
+    def __init__(self, roster: Roster, form: bytes, further: bytes, places: Mapping[str, int]) -> None:
+        self.roster = roster
+        """Whose places they are."""
         self._places = places
         self.form = form
         """How the script is to read the values."""
@@ -135,7 +137,7 @@ class Roster:
         for place, name in enumerate(further, len(form)):
             places[name] = place
         written = b"".join([_LENGTH.pack(len(name)) + name for name in map(_encoded, further)])
-        return Window("".join(form).encode() if at else b"", written, places)
+        return Window(self, "".join(form).encode() if at else b"", written, places)
 
 
 NOBODY = Roster((), b"-" * _DIGEST_SIZE)

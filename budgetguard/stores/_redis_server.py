@@ -48,6 +48,8 @@ _COMMANDS = (
 )
 """What the script does needs the right of whoever calls it."""
 
+_NO_ANSWER: Exception = ConnectionError("no answer")
+
 Conversation = Generator[list[Args] | float, list[Any], None]
 """What to send next, or how many seconds to wait before; takes the replies. A connection is dropped before a pause."""
 
@@ -169,7 +171,7 @@ class Server:
 
     def _take(self, pending: Sequence[Call | Page], replies: Sequence[Any]) -> tuple[Exception, bool, bool]:
         """Hand out the replies; gives what may pass if one waits, and whether the script or names were missing."""
-        trouble: Exception = ConnectionError("no answer")
+        trouble = _NO_ANSWER
         missing = learnt = False
         for call, reply in zip(pending, replies, strict=True):
             if not isinstance(reply, Exception):

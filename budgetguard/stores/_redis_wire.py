@@ -88,7 +88,9 @@ class Transact(Step):
     def __init__(self, address: Address, transaction: Transaction) -> None:
         self.plan = plan = address.roster.plan(outline(transaction))
         """How it is written down."""
-        super().__init__(address, plan.write(transaction))
+        self.address = address
+        self.args = plan.write(transaction)
+        self.error = None
         self.transaction = transaction
         self.done: Transacted | None = None
         self.woke = 0
@@ -218,6 +220,11 @@ class Call:
         self._roster = roster = self.address.roster
         head, number, forget, keep = self._begin
         command: Args = [*head, opening(number, forget, keep, roster), b"", b""]
+        first = self.steps[0]
+        if len(self.steps) == 1 and type(first) is Transact and first.plan.window.roster is roster:
+            command[-2:] = first.plan.window.form, first.plan.window.further
+            command += first.args
+            return command
         plans = {step.plan for step in self.steps if type(step) is Transact}
         if not plans:
             pass
@@ -240,10 +247,22 @@ class Call:
         for step in self.steps:
             step.error = error
 
+    def _answer_one(self, said: bytes) -> None:
+        (now,), step = _NOW.unpack_from(said), self.steps[0]
+        state = read(said, _NOW.size + 1, self._roster)
+        if state.roster is not self._roster:
+            self.address.roster = state.roster
+        if type(step) is Transact:
+            step.end(said[_NOW.size], state.counters, now, state.woken)
+        self.done = True
+
     def answer(self, reply: Any) -> None:
         """Work out each step's answer, unless the names of the counters have to be learnt first: then write it anew."""
         if type(reply) is bytes:
             said, repeated, count, looks = reply, 0, len(self.steps), ()
+            if count == 1:
+                self._answer_one(reply)
+                return
         elif len(reply) == 1:
             self.address.roster = read(reply[0]).roster
             self.command = self._write()

@@ -73,7 +73,7 @@ end
 local held, rest_at = {}, HEAD_SIZE + 1
 if before and ARGV[2] ~= '' then
   held = {cut(ARGV[2], before, rest_at)}
-  rest_at = table.remove(held)
+  rest_at, held[#held] = held[#held], nil
 end
 local used = #held
 
@@ -235,7 +235,7 @@ while at <= #ARGV do
 end
 
 local said = ''
-if before then
+if before and steps > 1 then
   said = known == digest and sub(before, 1, flags_at) or before
 end
 if writing or before then
