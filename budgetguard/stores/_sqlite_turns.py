@@ -35,6 +35,10 @@ __all__ = ["Turns"]
 
 _SHORTEST = 50e-6
 _LONGEST = 2e-3
+_RECENT = 0.05
+"""Seconds since others were last in the way, within which they are taken to be there still."""
+_PATIENT = 5
+"""Tries that are left out then."""
 _URGENT = 20e-3
 """Seconds after which a waiter tries again more often."""
 _OFTEN = 0.5e-3
@@ -120,6 +124,8 @@ class Turns:
         self._worker: threading.Thread | None = None
         self._first: Ticket | None = None
         """The task that goes first, if any."""
+        self._busy_at = 0.0
+        """When somebody here last met others who held the file."""
         self._timed: object = None
         """The loop on which one of those who rely on it looks at the time, for all of them."""
 
@@ -167,6 +173,8 @@ class Turns:
                 _finish(begun)
                 tries = 0
             else:
+                if tries == 0:
+                    tries = self._first_try()
                 tries += 1
                 self._check(ticket)
                 time.sleep(self._pause(ticket, tries))
@@ -325,6 +333,15 @@ class Turns:
             if not called:
                 called = True
                 ticket.ring()
+
+    def _first_try(self) -> int:
+        """Say how patient to be from the first try on: where others were in the way just before, they mostly still are.
+
+        Whoever then tried again at once would take every other turn, and each turn begins with reading what the others
+        wrote.
+        """
+        before, self._busy_at = self._busy_at, time.monotonic()
+        return _PATIENT if self._busy_at - before < _RECENT else 0
 
     def _pause(self, ticket: Ticket, tries: int) -> float:
         urgent = self._patience - ticket.left() > _URGENT
