@@ -12,8 +12,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+from benchmarks.contest import Measured
+from benchmarks.table import Column
 from budgetguard import Policy
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account
@@ -21,9 +23,11 @@ from budgetguard._core.records import Record, Stage
 from budgetguard.ports import Transaction
 from budgetguard.stores import SQLiteStore
 
-__all__ = ["NAME", "Admissions", "Raw", "in_chunks", "new_account", "open_raw"]
+__all__ = ["CPU", "NAME", "Admissions", "Raw", "Stopwatch", "in_chunks", "new_account", "open_raw"]
 
 NAME = "vidu:benchmark"
+CPU = Column("of the processors", "us")
+"""What is left of a figure when the machine is busy with other things: neither their share nor the disk is in it."""
 T = TypeVar("T")
 
 _SCHEMA = """
@@ -117,13 +121,32 @@ class Admissions:
         return made
 
 
-def in_chunks(begin: Callable[[], T], end: Callable[[T], object], *, chunks: int, size: int) -> float:
-    """Time *begin*, in microseconds, a chunk at a time; what it gave is ended in between, outside the timed part."""
-    seconds = 0.0
+class Stopwatch:
+    """Adds up what a round takes, on the wall's clock and of the processors. Used as a block around what is timed."""
+
+    def __init__(self) -> None:
+        self._wall = self._cpu = 0.0
+
+    def __enter__(self) -> Self:
+        self._cpu -= time.process_time()
+        self._wall -= time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wall += time.perf_counter()
+        self._cpu += time.process_time()
+
+    def per(self, times: int) -> Measured:
+        """Give what each of so many took, in microseconds."""
+        return Measured(self._wall / times * 1e6, {CPU.name: self._cpu / times * 1e6})
+
+
+def in_chunks(begin: Callable[[], T], end: Callable[[T], object], *, chunks: int, size: int) -> Measured:
+    """Time *begin*, a chunk at a time; what it gave is ended in between, outside the timed part."""
+    watch = Stopwatch()
     for _ in range(chunks):
-        start = time.perf_counter()
-        held: Sequence[T] = [begin() for _ in range(size)]
-        seconds += time.perf_counter() - start
+        with watch:
+            held: Sequence[T] = [begin() for _ in range(size)]
         for each in held:
             end(each)
-    return seconds / (chunks * size) * 1e6
+    return watch.per(chunks * size)

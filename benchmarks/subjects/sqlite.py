@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import stage
 from benchmarks.contest import Contest, Measured, Pace
-from benchmarks.files import NAME, Admissions, Raw, in_chunks, new_account, open_raw
+from benchmarks.files import CPU, NAME, Admissions, Raw, Stopwatch, in_chunks, new_account, open_raw
 from benchmarks.peers import peer
 from benchmarks.rivals import Holder, Rivals
 from benchmarks.table import VALUE, Column, Goal, Table
@@ -29,8 +29,6 @@ _CALLERS = 16
 _PROCESSES = 8
 _CHUNK = 50
 _EXCLUSIVE = Policy(max_age=1e6, max_stale=1e6, stale_if_error=1e6, exclusive=True)
-
-Pair = tuple[Transaction, Transaction]
 
 
 def tables(pace: Pace) -> Iterator[Table]:
@@ -48,7 +46,7 @@ def alone(pace: Pace, folder: Path) -> Table:
         "COMMIT; write-ahead log, synchronous NORMAL. Each copies its log into the file as it does: raw within a "
         "commit, ours in a thread."
     )
-    contest = Contest("an admission, one caller", _RAW, pace, note=note, brief="one caller")
+    contest = Contest("an admission, one caller", _RAW, pace, columns=(CPU,), note=note, brief="one caller")
     goal = (Goal(1 / 0.8, 1 / 0.9),)
     raw, full = Raw(open_raw(folder / "raw.db")), Raw(open_raw(folder / "full.db", full=True))
     contest.run(_RAW, lambda: in_chunks(raw.take, raw.give_back, chunks=chunks, size=_CHUNK), kind="floor")
@@ -73,40 +71,27 @@ def alone(pace: Pace, folder: Path) -> Table:
     return contest.table()
 
 
-def _store(store: SQLiteStore, chunks: int) -> float:
-    ready = iter(Admissions().make(chunks * _CHUNK))
-
-    def begin(pair: Pair) -> Pair:
-        if not store.transact(NAME, pair[0]).applied:
-            raise RuntimeError
-        return pair
-
-    return _in_chunks_of(ready, begin, lambda pair: store.transact(NAME, pair[1]), chunks)
-
-
-def _in_chunks_of(
-    ready: Iterator[Pair], begin: Callable[[Pair], Pair], end: Callable[[Pair], object], chunks: int
-) -> float:
-    """Do as `in_chunks` does, with what was made ready just before, as a guard makes it: it is in the cache then."""
-    seconds = 0.0
+def _store(store: SQLiteStore, chunks: int) -> Measured:
+    admissions, watch = Admissions(), Stopwatch()
     for _ in range(chunks):
-        chunk = [next(ready) for _ in range(_CHUNK)]
-        start = time.perf_counter()
-        for pair in chunk:
-            begin(pair)
-        seconds += time.perf_counter() - start
-        for pair in chunk:
-            end(pair)
-    return seconds / (chunks * _CHUNK) * 1e6
+        pairs = admissions.make(_CHUNK)  # just before, as a guard does, so that they are in the cache
+        with watch:
+            for take, _ in pairs:
+                if not store.transact(NAME, take).applied:
+                    raise RuntimeError
+        for _, end in pairs:
+            store.transact(NAME, end)
+    return watch.per(chunks * _CHUNK)
 
 
-def _refused(store: SQLiteStore, times: int) -> float:
+def _refused(store: SQLiteStore, times: int) -> Measured:
     want = Transaction(add={"slots": -(10**13)}, floor={"slots": 0})
-    start = time.perf_counter()
-    for _ in range(times):
-        if store.transact(NAME, want).applied:
-            raise RuntimeError
-    return (time.perf_counter() - start) / times * 1e6
+    watch = Stopwatch()
+    with watch:
+        for _ in range(times):
+            if store.transact(NAME, want).applied:
+                raise RuntimeError
+    return watch.per(times)
 
 
 class _Pyrate:
@@ -122,11 +107,12 @@ class _Pyrate:
         self._limiter = module.Limiter(bucket)
         self.micros()
 
-    def micros(self, times: int = 60) -> float:
-        start = time.perf_counter()
-        for _ in range(times):
-            self._limiter.try_acquire("a")
-        return (time.perf_counter() - start) / times * 1e6
+    def micros(self, times: int = 60) -> Measured:
+        watch = Stopwatch()
+        with watch:
+            for _ in range(times):
+                self._limiter.try_acquire("a")
+        return watch.per(times)
 
 
 # -- many in one process ----------------------------------------------------------------------------------------------
@@ -136,7 +122,8 @@ def together(pace: Pace, folder: Path) -> Table:
     """Measure many callers of one process at once."""
     each = 20 if pace.fast else 60
     note = f"{_CALLERS} callers admit {each} calls each, one right after the other. Time per admission."
-    contest = Contest(f"an admission, {_CALLERS} callers in one process", _RAW, pace, note=note, brief="16 callers")
+    title = f"an admission, {_CALLERS} callers in one process"
+    contest = Contest(title, _RAW, pace, columns=(CPU,), note=note, brief="16 callers")
     raw = Raw(open_raw(folder / "raw.db"))
     contest.run(
         _RAW,
@@ -153,29 +140,26 @@ def together(pace: Pace, folder: Path) -> Table:
     return contest.table()
 
 
-def _batches(raw: Raw, each: int) -> float:
-    start = time.perf_counter()
-    found = [raw.together(_CALLERS) for _ in range(each)]
-    micros = (time.perf_counter() - start) / (_CALLERS * each) * 1e6
+def _batches(raw: Raw, each: int) -> Measured:
+    watch = Stopwatch()
+    with watch:
+        found = [raw.together(_CALLERS) for _ in range(each)]
     for names in found:
         for name in names:
             raw.give_back(name)
-    return micros
+    return watch.per(_CALLERS * each)
 
 
-async def _crowd(call: Callable[[int], Awaitable[None]], each: int) -> float:
-    start = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for number in range(_CALLERS):
-            group.create_task(_as_coroutine(call(number)))
-    return (time.perf_counter() - start) / (_CALLERS * each) * 1e6
+async def _crowd(call: Callable[[int], Coroutine[Any, Any, None]], each: int) -> Measured:
+    watch = Stopwatch()
+    with watch:
+        async with asyncio.TaskGroup() as group:
+            for number in range(_CALLERS):
+                group.create_task(call(number))
+    return watch.per(_CALLERS * each)
 
 
-async def _as_coroutine(call: Awaitable[None]) -> None:
-    await call
-
-
-async def _tasks(store: SQLiteStore, each: int) -> float:
+async def _tasks(store: SQLiteStore, each: int) -> Measured:
     made = [Admissions().make(each) for _ in range(_CALLERS)]
 
     async def call(number: int) -> None:
@@ -183,14 +167,14 @@ async def _tasks(store: SQLiteStore, each: int) -> float:
             if not (await store.atransact(NAME, take)).applied:
                 raise RuntimeError
 
-    micros = await _crowd(call, each)
+    measured = await _crowd(call, each)
     for pairs in made:
         for _, end in pairs:
             await store.atransact(NAME, end)
-    return micros
+    return measured
 
 
-def _threads(store: SQLiteStore, each: int) -> float:
+def _threads(store: SQLiteStore, each: int) -> Measured:
     made = [Admissions().make(each) for _ in range(_CALLERS)]
     gate = threading.Barrier(_CALLERS + 1)
 
@@ -202,18 +186,18 @@ def _threads(store: SQLiteStore, each: int) -> float:
 
     with ThreadPoolExecutor(_CALLERS) as pool:
         waiting = [pool.submit(call, number) for number in range(_CALLERS)]
-        gate.wait()
-        start = time.perf_counter()
-        for one in waiting:
-            one.result()
-        micros = (time.perf_counter() - start) / (_CALLERS * each) * 1e6
+        watch = Stopwatch()
+        with watch:
+            gate.wait()
+            for one in waiting:
+                one.result()
     for pairs in made:
         for _, end in pairs:
             store.transact(NAME, end)
-    return micros
+    return watch.per(_CALLERS * each)
 
 
-async def _guarded(path: Path, each: int) -> float:
+async def _guarded(path: Path, each: int) -> Measured:
     store = SQLiteStore(path)
     guard = await stage.async_guard(store=store)
     held: list[Any] = []
@@ -222,12 +206,12 @@ async def _guarded(path: Path, each: int) -> float:
         for _turn in range(each):
             held.append(await guard.reserve(credits=35))  # noqa: PERF401 - each waits for the one before
 
-    micros = await _crowd(call, each)
+    measured = await _crowd(call, each)
     for permit in held:
         await permit.release()
     await guard.close()
     store.close()
-    return micros
+    return measured
 
 
 # -- many processes ---------------------------------------------------------------------------------------------------
@@ -293,7 +277,8 @@ def on_a_loop(pace: Pace, folder: Path) -> Table:
     """Measure one caller on asyncio."""
     chunks = 4 if pace.fast else 20
     reference = "sqlite3: raw, on the loop itself"
-    contest = Contest("an admission from asyncio, nobody else about", reference, pace, brief="asyncio")
+    title = "an admission from asyncio, nobody else about"
+    contest = Contest(title, reference, pace, columns=(CPU,), brief="asyncio")
     raw = Raw(open_raw(folder / "raw.db"))
     threads = ThreadPoolExecutor(1)
     goals = (Goal(1.6, 1.3),)
@@ -323,47 +308,42 @@ def on_a_loop(pace: Pace, folder: Path) -> Table:
         threads.shutdown()
 
 
-async def _awaited(
-    begin: Callable[[], Awaitable[Any]], end: Callable[[Any], Awaitable[Any]], chunks: int, size: int = _CHUNK
-) -> float:
-    seconds = 0.0
+async def _awaited(begin: Callable[[], Awaitable[Any]], end: Callable[[Any], Awaitable[Any]], chunks: int) -> Measured:
+    watch = Stopwatch()
     for _ in range(chunks):
-        start = time.perf_counter()
-        held = [await begin() for _ in range(size)]
-        seconds += time.perf_counter() - start
+        with watch:
+            held = [await begin() for _ in range(_CHUNK)]
         for each in held:
             await end(each)
-    return seconds / (chunks * size) * 1e6
+    return watch.per(chunks * _CHUNK)
 
 
-async def _awaited_store(store: SQLiteStore, chunks: int) -> float:
-    admissions = Admissions()
-    seconds = 0.0
+async def _awaited_store(store: SQLiteStore, chunks: int) -> Measured:
+    admissions, watch = Admissions(), Stopwatch()
     for _ in range(chunks):
         pairs = admissions.make(_CHUNK)
-        start = time.perf_counter()
-        for take, _ in pairs:
-            await store.atransact(NAME, take)
-        seconds += time.perf_counter() - start
+        with watch:
+            for take, _ in pairs:
+                await store.atransact(NAME, take)
         for _, end in pairs:
             await store.atransact(NAME, end)
-    return seconds / (chunks * _CHUNK) * 1e6
+    return watch.per(chunks * _CHUNK)
 
 
-async def _awaited_guard(path: Path, chunks: int) -> float:
+async def _awaited_guard(path: Path, chunks: int) -> Measured:
     store = SQLiteStore(path)
     guard = await stage.async_guard(store=store)
-    micros = await _awaited(lambda: _held(guard), lambda permit: permit.release(), chunks)
+    measured = await _awaited(lambda: _held(guard), lambda permit: permit.release(), chunks)
     await guard.close()
     store.close()
-    return micros
+    return measured
 
 
 async def _held(guard: Any) -> Any:
     return await guard.reserve(credits=35)
 
 
-async def _aiosqlite(path: Path) -> float:
+async def _aiosqlite(path: Path) -> Measured:
     module = peer("aiosqlite")
     open_raw(path).close()
     connection = await module.connect(path, isolation_level=None)
@@ -387,7 +367,7 @@ async def _aiosqlite(path: Path) -> float:
         await connection.close()
 
 
-async def _hishel(path: Path) -> float:
+async def _hishel(path: Path) -> Measured:
     storage = peer("hishel").AsyncSqliteStorage(database_path=path)
 
     async def keep(_: Any) -> None:
