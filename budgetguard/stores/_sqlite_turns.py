@@ -23,7 +23,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 import anyio
-import anyio.lowlevel
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Transaction
