@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.chaos.faults import FAULTS
+from tests.chaos.plan import CREDITS_TIMEOUT, MAX_AGE
 from tests.chaos.scene import Outcome
 
 __all__ = ["Row", "rows", "table"]
@@ -66,6 +67,14 @@ _HEADS = ("fault", "scenes", "injected", "refused", "credits", "slots", "lost", 
 _UNDER = ("", "", "", "by provider", "missing", "missing", "", "sent", "longest")
 
 
+_NOTES = (
+    "A scene with several faults counts for each of them. Missing is what is so after one lease and one reading; where",
+    "the balance lags, after two that are a lag apart; and where the provider does not say what runs, after one more",
+    "lease, of a task. A stall is time in which somebody wants to call, there are a slot and credits, nothing is the",
+    "matter with either side, and no call comes.",
+)
+
+
 def table(outcomes: Sequence[Outcome], last: Sequence[Outcome]) -> str:
     """Show it all."""
     both = [*outcomes, *last]
@@ -79,7 +88,7 @@ def table(outcomes: Sequence[Outcome], last: Sequence[Outcome]) -> str:
         for line in lines
     ]
     shown.insert(2, "-" * len(max(shown, key=len)))
-    return "\n".join([*shown, "", *_foreign(both), "", *_totals(both)])
+    return "\n".join([*shown, "", *_NOTES, "", *_foreign(both), "", *_totals(both)])
 
 
 def _foreign(outcomes: Sequence[Outcome]) -> list[str]:
@@ -112,8 +121,12 @@ def _totals(outcomes: Sequence[Outcome]) -> list[str]:
     accepted = sum(outcome.accepted for outcome in outcomes)
     injected = sum(sum(outcome.injected.values()) for outcome in outcomes)
     over = max((outcome.stall - outcome.lease for outcome in outcomes), default=0.0)
+    longest = (
+        f"The longest stall was {abs(over):.2f} s {'longer' if over > 0 else 'shorter'} than the lease. That a lease "
+        f"is over shows at the next look at the balance, at most {MAX_AGE + CREDITS_TIMEOUT:g} s later."
+    )
     return [
         f"{len(outcomes)} scenes ({of}), {calls} calls, {accepted} accepted, {injected} faults injected.",
         f"Callers met: {', '.join(f'{name} {count}' for name, count in errors.most_common())}." if errors else "",
-        f"The longest stall was {abs(over):.2f} s {'longer' if over > 0 else 'shorter'} than the lease.",
+        longest,
     ]

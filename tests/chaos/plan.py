@@ -14,6 +14,7 @@ from tests.chaos.faults import EVERYWHERE, FAULTS, LAG, LEASE, SHARED, Fault
 __all__ = [
     "CREDITS_TIMEOUT",
     "FLAVOURS",
+    "MAX_AGE",
     "TASK_LEASE",
     "WAYS",
     "Injection",
@@ -29,6 +30,8 @@ WAYS = ("transport", "decorator", "pool")
 CREDITS_TIMEOUT = 0.8
 """Seconds the credits endpoint has; whoever is killed while he asks keeps the others waiting 2 s longer than this."""
 
+MAX_AGE = 0.5
+"""Seconds after which whoever waits looks at the balance again."""
 TASK_LEASE = 1.5
 """Seconds of `Policy.task_lease`: more than any task takes."""
 
@@ -116,7 +119,7 @@ class Scene:
 def policy(lag: float) -> Policy:
     """Scale the policy's times to tasks that take half a second."""
     return Policy(
-        max_age=0.5,
+        max_age=MAX_AGE,
         max_stale=2.0,
         min_interval=0.05,
         recheck_after=0.05,

@@ -20,7 +20,7 @@ from tests.chaos.crew import Book, Crew
 from tests.chaos.faults import LEASE
 from tests.chaos.ground import File, Nothing, Server, make
 from tests.chaos.injector import Injector
-from tests.chaos.plan import CREDITS_TIMEOUT, TASK_LEASE, Scene, policy
+from tests.chaos.plan import CREDITS_TIMEOUT, MAX_AGE, TASK_LEASE, Scene, policy
 from tests.chaos.stalls import Stalls
 from tests.chaos.trade import Fake, Trade, trade
 from tests.chaos.witness import Foreign, Witness
@@ -294,8 +294,8 @@ class _Stage:
             outcome.broken.append(f"{outcome.credits} credits and {outcome.slots} slots are missing")
         outcome.broken += [f"lost: {call}" for call in outcome.lost]
         outcome.broken += [f"sent twice: {call}" for call in outcome.twice]
-        # Then somebody has to look at the balance, and every process must have been let run meanwhile.
-        if outcome.stall > outcome.lease + CREDITS_TIMEOUT + outcome.late:
+        # That a lease is over shows at the next look at the balance; and every process must have been let run.
+        if outcome.stall > outcome.lease + MAX_AGE + CREDITS_TIMEOUT + outcome.late:
             outcome.broken.append(f"nothing came for {outcome.stall:.1f} s from {outcome.stall_at:.1f} s on")
 
 

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import anyio
-import anyio.to_thread
 import httpx
 
 from budgetguard import AsyncGuard
