@@ -89,9 +89,10 @@ class GuardedTask(_Task):
         super().__init_subclass__(**given)
         seconds("wait", cls.wait, zero=True)
         seconds("wait_max", cls.wait_max, zero=True)
-        credits = inspect.getattr_static(cls, "credits")
+        credits: Any = inspect.getattr_static(cls, "credits")
         priced = credits is not None and not callable(credits) and not isinstance(credits, staticmethod)
-        quote_of(credits if priced else 0, cls.slots, cls.limit, None, 0)
+        price: Any = credits if priced else 0
+        quote_of(price, cls.slots, cls.limit, None, 0)
         words(cls.tags)
 
     abstract = True

@@ -7,7 +7,7 @@ import os
 import random
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Commands(Target):
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *args: Any) -> None: ...
+            def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 - its name there
 
         return Handler
 
@@ -100,7 +100,7 @@ class Commands(Target):
         command = str(facts.get("command", "price vidu"))
         if command not in _COMMANDS:
             return
-        words = command.split()
+        words: list[str] = [*command.split()]
         options: Any = facts.get("options")
         options = options if isinstance(options, dict) else {}
         if command.startswith("status"):
@@ -137,7 +137,7 @@ class Commands(Target):
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
+def _environment() -> Generator[None]:
     """Keep away from the files of whoever runs this."""
     before = os.environ.get("XDG_STATE_HOME")
     os.environ["XDG_STATE_HOME"] = "/nonexistent"

@@ -286,7 +286,8 @@ def _things(folder: Path) -> dict[str, _Made]:
         return Vidu.china(**settings)
 
     def verified(**settings: Any) -> Any:
-        return Vidu().verify_callback("POST", "/", {}, b"", **{"secret": "s", "now": 5.0, **settings})
+        given: dict[str, Any] = {"secret": "s", "now": 5.0, **settings}
+        return Vidu().verify_callback("POST", "/", {}, b"", **given)
 
     return {
         "Policy": _Made(Policy),
@@ -348,10 +349,13 @@ def _task(
 def _celery(guard: Guard, given: Mapping[str, Any]) -> None:
     app = celery.Celery("fuzz", set_as_current=False)
 
-    @app.task(base=GuardedTask, name="t", **{"guard": guard, "credits": 1, **given})
-    def task() -> None: ...
+    settings: dict[str, Any] = {"guard": guard, "credits": 1, **given}
 
-    task()
+    register: Any = app.task
+    register(base=GuardedTask, name="t", **settings)(_nothing)()
+
+
+def _nothing(*_given: Any) -> None: ...
 
 
 def _prices(prices: Mapping[str, Any] | str | os.PathLike[str] | None = None) -> None: ...
