@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hmac
 import os
 import threading
@@ -278,7 +279,8 @@ class Engine:
             self._complained.add(kind)
             import structlog  # noqa: PLC0415 - costs 90 ms, and is hardly ever needed
 
-            structlog.get_logger("budgetguard").warning(what, **facts)
+            with contextlib.suppress(Exception):  # a log that cannot be written never stops a request either
+                structlog.get_logger("budgetguard").warning(what, **facts)
 
 
 def _word(reason: str) -> str:

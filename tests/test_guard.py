@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import threading
@@ -14,6 +15,7 @@ from budgetguard import AsyncGuard, Guard, Policy, SettingError, State, TaskStat
 from budgetguard._core.settlement import call
 from budgetguard._core.steps import Fetched
 from budgetguard.events import Admitted, Event, TaskEnded
+from budgetguard.instruments import LogObserver
 from budgetguard.model import Capacity, Outcome, Quote, Reading, Verdict
 from budgetguard.providers import Vidu
 from budgetguard.stores import MemoryStore
@@ -295,6 +297,17 @@ def test_an_observer_that_fails_never_stops_a_call_nor_the_others_and_is_logged_
     assert sum(isinstance(event, Admitted) for event in told) == 3
     assert [log["event"] for log in logs] == ["observer_failed"]
     assert logs[0]["error"] == "LookupError"
+
+
+def test_a_log_that_cannot_be_written_stops_no_call(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(structlog, "get_logger", full)
+    told: list[Event] = []
+    face = Face(kind, observers=[full, LogObserver(), told.append])
+    face.spend("t")
+    assert [type(event).__name__ for event in told] == ["Refreshed", "Admitted", "Settled"]
 
 
 def test_each_kind_of_failure_is_logged_once(kind: Kind) -> None:

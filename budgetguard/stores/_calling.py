@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 __all__ = ["call"]
@@ -15,4 +16,5 @@ def call(watchers: Iterable[Callable[[], None]]) -> None:
         except Exception:  # noqa: BLE001 - what was applied stays applied, whatever those who hear of it do
             import structlog  # noqa: PLC0415 - costs 90 ms, and is hardly ever needed
 
-            structlog.get_logger("budgetguard").warning("watcher_failed", exc_info=True)
+            with contextlib.suppress(Exception):  # a log that cannot be written concerns them as little
+                structlog.get_logger("budgetguard").warning("watcher_failed", exc_info=True)

@@ -32,7 +32,7 @@ _SCENE_SECONDS = 20.0
 """How long a scene takes about: none is begun that would not be over in time."""
 _LAST_SECONDS = 35.0
 _LAST = ("sqlite", "valkey")
-_LANES = 2
+_LANES = 3
 _WHOLE_PASS = 2.0
 """Minutes from which on every fault has its turn, however slow the machine is."""
 _MOUNTS = "CHAOS_MOUNTS"

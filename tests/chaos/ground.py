@@ -12,12 +12,12 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.keep import dump_valkey
+from tests.chaos.keep import can_mount, dump_valkey
 from tests.chaos.plan import Scene
 from tests.chaos.wallclock import SERVER_KEY
 from tests.fleet.ground import Ground, SQLiteGround, ValkeyGround
 
-__all__ = ["File", "Nothing", "Server", "can_mount", "make"]
+__all__ = ["File", "Nothing", "Server", "make"]
 
 _DISK = "16m"
 _LOCK = """
@@ -29,11 +29,6 @@ sys.stdin.read()
 """
 _SMALL = 4096
 """Bytes of a file that a process may write while its disk is said to be full, where no small disk can be mounted."""
-
-
-def can_mount() -> bool:
-    """Whether small disks can be mounted here, seen by nobody else: see `tests.chaos.__main__`."""
-    return os.environ.get("CHAOS_MOUNTS") == "1"
 
 
 def _mount(*arguments: str) -> None:

@@ -57,7 +57,6 @@ class Written:
         self.folder = folder / "ours"
         self.foreign = folder / "foreign" if foreign else None
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
         self.kinds: set[str] = set()
         self.errors = 0
         self._looks: collections.Counter[tuple[str, ...]] = collections.Counter()
@@ -70,10 +69,10 @@ class Written:
 
     def _add(self, path: Path, what: str | bytes) -> None:
         data = what.encode("utf-8", "backslashreplace") if isinstance(what, str) else what
-        with self._lock:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(data + b"\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a lock, which a fork could leave locked: what is written is added to the file at once.
+        with path.open("ab", buffering=0) as file:
+            file.write(data + b"\n")
 
     # -- events and logs --------------------------------------------------------------------------------------------
 
