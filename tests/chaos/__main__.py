@@ -8,6 +8,7 @@ happens at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -64,8 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
         for scene in itertools.islice(_chosen(seed, options.scene, options.fault), most):
             _say(json.dumps(scene.as_dict()))
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this ends what it started
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, _end)
     return Run(seed, options).play()
+
+
+def _end(number: int, _: object) -> None:
+    """End what was started, in the middle of whatever it is at; scenes are played in threads, which hear no signals."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+    os._exit(128 + number)
 
 
 def _chosen(seed: int, number: int | None, fault: str | None) -> Iterator[Scene]:
