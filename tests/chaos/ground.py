@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ class File(SQLiteGround):
         """Let whoever opens the folder from now on find it read-only. Gives whether that can be done here."""
         here = str(self.folder)
         if self._mounted:
-            _mount("--bind", here, here)
-            _mount("-o", "remount,bind,ro", here)
+            # Made read-only where nobody looks, and then put over the folder, in one step.
+            with tempfile.TemporaryDirectory(prefix="bg-chaos-") as aside:
+                _mount("--bind", here, aside)
+                _mount("-o", "remount,bind,ro", aside)
+                _mount("--move", aside, here)
             try:
                 yield True
             finally:
