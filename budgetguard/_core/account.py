@@ -155,7 +155,8 @@ class Account:
             lease=policy.lease,
             refund_failed=policy.refund_failed,
         )
-        self.task_lease = task_lease if policy.task_lease is None else policy.task_lease
+        # As a record writes it: one that is read back must be written like this again.
+        self.task_lease = float(task_lease if policy.task_lease is None else policy.task_lease)
         self.seen: MutableMapping[str, int] = {} if seen is None else seen
         """Tasks seen running: the mark that was installed when the poll was sent."""
         self.ended: MutableMapping[str, TaskSeen] = {} if ended is None else ended
@@ -224,7 +225,7 @@ class Account:
     def record(self, hold: Hold, stage: Stage) -> Record:
         """Write down what a hold is to keep."""
         quote = hold.quote
-        lease = self.task_lease if quote.task_lease is None else quote.task_lease
+        lease = self.task_lease if quote.task_lease is None else float(quote.task_lease)
         return Record(hold.id, stage, quote.credits, quote.slots, quote.pool, quote.slack, task_lease=lease)
 
     def transact(self, transaction: Transaction) -> Flow[Transacted]:

@@ -50,6 +50,19 @@ async def test_a_call_the_provider_refused_or_sent_elsewhere_is_given_back_at_on
     assert len(scene.told(Released)) == 1
 
 
+async def test_leases_given_as_whole_numbers_end_like_any_other(way: Way) -> None:
+    scene = Scene(way, policy=quick(**PATIENT, lease=30, task_lease=900))
+    scene.fake.fail_next("drop_before_accept")
+    async with scene.client() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(SUBMIT, json=BODY)
+        scene.clock.advance(31)
+        for _ in range(2):
+            await client.get("/ent/v2/credits")
+            scene.clock.advance(1)
+        assert held(await way.state(scene.guard)) == (0, 0)
+
+
 @pytest.mark.parametrize("handled", [False, True])
 @pytest.mark.parametrize("kind", UNKNOWN)
 async def test_a_call_nobody_knows_the_end_of_is_held_until_its_lease_ends_and_a_reading_settles_it(
