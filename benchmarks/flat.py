@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from budgetguard.errors import UnknownPrice
 from budgetguard.model import Capacity, Outcome, Quote, Reading, Route, RouteKind, TaskSeen, Verdict
 from budgetguard.ports import Answer, ProviderRequest
 
@@ -18,10 +19,9 @@ SUBMIT = "/ent/v2/text2video"
 CREDITS = "/ent/v2/credits"
 
 _ROUTES = {
-    ("POST", SUBMIT): Route(RouteKind.SUBMIT, "text2video"),
+    ("POST", SUBMIT): Route(RouteKind.SUBMIT, "text2video", quote=Quote(35, source="text2video")),
     ("GET", CREDITS): Route(RouteKind.CREDITS, "credits"),
 }
-_PRICES = {"text2video": Quote(35, source="text2video")}
 _ACCEPTED = Verdict(Outcome.ACCEPTED)
 _REFUSED = {402: Verdict(Outcome.INSUFFICIENT), 429: Verdict(Outcome.CONCURRENCY)}
 
@@ -35,13 +35,14 @@ class Flat:
     charged_at = "submit"
     settlement_lag = 0.0
     reports_slots = True
+    key_header = "authorization"
     task_lease = 600.0
 
     def match(self, method: str, path: str, query: Mapping[str, str]) -> Route | None:
         return _ROUTES.get((method, path))
 
     def quote(self, route: Route, body: Any) -> Quote:
-        return _PRICES[route.path]
+        raise UnknownPrice(what=route.path, why="its route tells the price of every endpoint")
 
     def verdict(self, route: Route, answer: Answer) -> Verdict:
         if answer.status == 200:

@@ -11,13 +11,13 @@ from budgetguard._core.account import Hold
 from budgetguard._core.endings import finish
 from budgetguard._core.permits import give_back
 from budgetguard._core.quick import QuickAccount
-from budgetguard._core.records import PORTABLE, Stage
+from budgetguard._core.records import Stage
 from budgetguard._core.settlement import settle
 from budgetguard._core.steps import Flow
 from budgetguard._core.till import Draft
 from budgetguard._half_made import even_half_made
-from budgetguard._names import new_name
-from budgetguard._scope import Scope, around, inside_nothing
+from budgetguard._names import new_portable_name
+from budgetguard._scope import Scope, around, inside
 from budgetguard._settings import CREDITS_MAX
 from budgetguard.errors import PermitError
 from budgetguard.model import Outcome, Quote, TaskSeen, TaskState, Verdict
@@ -59,7 +59,7 @@ class Handle(Scope):
         self._guard = guard
         self._account = account
         self._made = hold
-        if not inside_nothing():
+        if inside() is not None:
             hold.outer = around(account)
         if task_id is not None:
             check_task_id(task_id)
@@ -72,18 +72,18 @@ class Handle(Scope):
         Raises:
             InsufficientCredits: If it cannot be had in any way.
         """
-        account, name = self._account, PORTABLE + new_name()
+        account, name = self._account, new_portable_name()
         try:
-            self._draft = draft = account.take(weakref.ref(self), name, credits, slots)
+            self._draft = account.take(weakref.ref(self), name, credits, slots)
         except BaseException:
             account.withdraw(name)
             raise
-        if draft is None:
-            refused = account.refusal(credits)
-            if refused is not None:
-                raise refused
-            return False
-        return True
+        if self._draft is not None:
+            return True
+        refused = account.refusal(credits)
+        if refused is not None:
+            raise refused
+        return False
 
     @property
     def _hold(self) -> Hold:
@@ -244,13 +244,10 @@ class Handle(Scope):
     def _settle_quickly(self, charge: int | None) -> bool:
         """Settle it on the quick path, if it started no task; ``False`` if that is not to be had."""
         draft = self._draft
-        if draft is None:
+        if draft is None or not (charge is None or (type(charge) is int and 0 <= charge <= CREDITS_MAX)):
             return False
-        if charge is None:
-            charge = draft.credits
-        elif type(charge) is not int or not 0 <= charge <= CREDITS_MAX:
-            return False
-        return self._account.accept(draft, charge) if self._inside else self._account.settle(draft, charge)
+        booked = draft.credits if charge is None else charge
+        return self._account.accept(draft, booked) if self._inside else self._account.settle(draft, booked)
 
     def _release_quickly(self) -> bool:
         """Release it on the quick path; ``False`` if that is not to be had."""

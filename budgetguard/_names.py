@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 
-__all__ = ["new_name"]
+from budgetguard._core.records import PORTABLE
+
+__all__ = ["new_name", "new_portable_name"]
 
 _LENGTH = 12
 """Bytes of a name: 96 bits."""
@@ -16,15 +18,16 @@ _AHEAD = 256
 class _Names:
     """Cuts names from randomness drawn ahead. Safe to share between threads: a list's ``pop`` is one step."""
 
-    def __init__(self) -> None:
+    def __init__(self, sign: str = "") -> None:
+        self._sign = sign
         self._ready: list[str] = []
 
     def draw(self) -> str:
         try:
             return self._ready.pop()
         except IndexError:
-            text = secrets.token_bytes(_LENGTH * _AHEAD).hex()
-            names = [text[at : at + 2 * _LENGTH] for at in range(0, len(text), 2 * _LENGTH)]
+            text = secrets.token_bytes(_LENGTH * _AHEAD).hex(",", _LENGTH)
+            names = (self._sign + text.replace(",", f",{self._sign}")).split(",")
             name = names.pop()
             self._ready.extend(names)
             return name
@@ -34,9 +37,12 @@ class _Names:
         self._ready = []
 
 
-_names = _Names()
+_names, _portable_names = _Names(), _Names(PORTABLE)
 new_name = _names.draw
 """Draw a name: 24 hexadecimal digits."""
+new_portable_name = _portable_names.draw
+"""Draw one that can be kept in a token."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_names.forget)
+    os.register_at_fork(after_in_child=_portable_names.forget)

@@ -14,7 +14,7 @@ from budgetguard._core.quick import QuickAccount
 from budgetguard._core.settlement import abandon
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._http import CallOptions
-from budgetguard._scope import inside_nothing
+from budgetguard._scope import inside
 from budgetguard._settings import CREDITS_MAX, SLOTS_MAX
 from budgetguard.engine import Engine
 from budgetguard.errors import SettingError, StoreError
@@ -59,14 +59,18 @@ class Reserving:
             SettingError: If one of these cannot work, or the guard has no key.
             StoreError: If the store fails.
         """
-        if is_plain(credits, slots, priority) and pool == "" and task_id is None and tags is None and deadline is None:
-            had = quickly(self, credits, slots) if self.own.is_quick else None
-            if had is not None:
-                return had
+        own = self.own
+        if pool == "" and task_id is None and tags is None and deadline is None and is_plain(credits, slots, priority):
+            if own.is_quick:
+                had = quickly(self, own, credits, slots)
+                if had is None and own.must_wait() and self.driver.join_question(own):
+                    had = quickly(self, own, credits, slots)
+                if had is not None:
+                    return had
             hold = self.engine.permit(Quote(credits, slots), 0, None, ())
-            permit = Permit(self, self.own, hold, None)
+            permit = Permit(self, own, hold, None)
         else:
-            asked = ask_for(self.engine, self.own, credits, slots, pool, tags, deadline, priority)
+            asked = ask_for(self.engine, own, credits, slots, pool, tags, deadline, priority)
             permit = Permit(self, *asked, task_id)
         obtain(permit)
         return permit
@@ -157,7 +161,7 @@ class AsyncReserving:
 
         Used as ``async with guard.reserve(credits=35) as permit``, or ``permit = await guard.reserve(credits=35)``.
         """
-        if is_plain(credits, slots, priority) and pool == "" and task_id is None and tags is None and deadline is None:
+        if pool == "" and task_id is None and tags is None and deadline is None and is_plain(credits, slots, priority):
             return plain(self, credits, slots)
         asked = ask_for(self.engine, self.own, credits, slots, pool, tags, deadline, priority)
         return AsyncPermit(self, *asked, task_id)
@@ -206,7 +210,7 @@ def is_plain(credits: int | Quote, slots: int, priority: int) -> TypeGuard[int]:
         and priority == 0
         and 0 <= credits <= CREDITS_MAX
         and 0 <= slots <= SLOTS_MAX
-        and inside_nothing()
+        and inside() is None
     )
 
 

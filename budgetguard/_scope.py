@@ -7,14 +7,14 @@ from typing import Any
 
 from budgetguard._core.account import Account, Hold
 
-__all__ = ["Scope", "around", "innermost", "inside_nothing"]
+__all__ = ["Scope", "around", "innermost", "inside"]
 
 
 class Scope:
     """The block of one permit, as a link in the chain of those around a call. The permit is one."""
 
     _guard: Any
-    _account: Account
+    _account: Any
     _around: Scope | None = None
     _before: Token[Scope | None] | None = None
 
@@ -62,19 +62,16 @@ class Scope:
         return next((scope._hold for scope in scopes if scope._account is account), None)
 
 
-def inside_nothing() -> bool:
-    """Tell whether whoever asks is inside no block at all."""
-    return _here.get() is None
+_here: ContextVar[Scope | None] = ContextVar("budgetguard_scope", default=None)
+inside = _here.get
+"""Give the innermost block around whoever asks, or ``None``."""
 
 
 def innermost(guard: object) -> Any:
     """Find the permit of the innermost block of a guard around whoever asks; ``None`` if there is none."""
-    return Scope._of(guard)
+    return Scope._of(guard)  # pyright: ignore[reportPrivateUsage]
 
 
 def around(account: Account) -> Hold | None:
     """Find the hold that a call on this account, made here, draws on: the innermost that is open."""
-    return Scope._holding(account)
-
-
-_here: ContextVar[Scope | None] = ContextVar("budgetguard_scope", default=None)
+    return Scope._holding(account)  # pyright: ignore[reportPrivateUsage]

@@ -20,12 +20,11 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
 from budgetguard._core.quick import QuickAccount
-from budgetguard._core.records import PORTABLE
 from budgetguard._core.till import Till
 from budgetguard._documents import decode
 from budgetguard._fingerprints import Fingerprints
 from budgetguard._hidden import hide
-from budgetguard._names import new_name
+from budgetguard._names import new_name, new_portable_name
 from budgetguard._tokens import Token
 from budgetguard.errors import PermitError, ReadingError
 from budgetguard.events import Event, Observer
@@ -171,7 +170,7 @@ class Engine:
 
     def permit(self, quote: Quote, priority: int, deadline: float | None, tags: tuple[str, ...]) -> Hold:
         """Prepare a permit, under an id that can be kept in a token."""
-        return Hold(PORTABLE + new_name(), quote, priority=priority, deadline=deadline, tags=tags)
+        return Hold(new_portable_name(), quote, priority=priority, deadline=deadline, tags=tags)
 
     def token(self, account: Account, name: str, task_id: str = "") -> str:
         """Make the token of a permit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,6 +92,7 @@ class _Base:
         self._asking_in = 0
         self._parents: object = None
         self._bearer: httpx.Request | None = None
+        self._own: QuickAccount | None = None
         if given.api_key is not None:
             self._bearer = self._bear(given.api_key)
 
@@ -117,10 +117,13 @@ class _Base:
             self._bearer = self._bear(key)
         return self._bearer
 
-    @functools.cached_property
+    @property
     def own(self) -> QuickAccount:
         """The account of that key. Raises the same."""
-        return self.engine.account(self.engine.provider.key_of(self.bearer.headers) or "")
+        own = self._own
+        if own is None:
+            self._own = own = self.engine.account(self.engine.provider.key_of(self.bearer.headers) or "")
+        return own
 
     def account_name(self, key: str) -> str:
         """Tell the name of the account a key belongs to, as it stands in events and errors: never the key itself."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 import anyio
 
 from budgetguard._core.joining import enter
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.settlement import abandon
 from budgetguard._core.steps import Flow
 from budgetguard._core.stopping import Stop, stoppable
@@ -141,8 +142,7 @@ class AsyncPermit(Handle):
         return self._get().__await__()
 
     async def __aenter__(self) -> Self:
-        if not (self._is_had or self._had_quickly()):
-            await self._admit()
+        await self._get()
         self._enter()
         return self
 
@@ -166,9 +166,17 @@ class AsyncPermit(Handle):
             await self._guard.driver.run(self._account, flow)
 
     async def _get(self) -> Self:
-        if not (self._is_had or self._had_quickly()):
+        if self._is_had or self._had_quickly():
+            return self
+        if not (await self._waited_with_the_herd() and self._had_quickly()):
             await self._admit()
         return self
+
+    async def _waited_with_the_herd(self) -> bool:
+        """Where nobody can go on without a new reading, wait for the one that was asked for."""
+        account = self._account
+        wanting = self._made is None and account.is_quick and account.must_wait()
+        return wanting and await self._guard.driver.join_question(account)
 
     async def _admit(self, *, now: bool = False) -> bool:
         guard, account, hold = self._guard, self._account, self._hold
@@ -192,14 +200,14 @@ class AsyncPermit(Handle):
         return self._had
 
 
-def quickly(guard: Holding, credits: int, slots: int) -> Permit | None:
+def quickly(guard: Holding, own: QuickAccount, credits: int, slots: int) -> Permit | None:
     """Get a plain permit on the quick path; ``None`` if only the long way can tell.
 
     Raises:
         InsufficientCredits: If it cannot be had.
     """
     permit = Permit.__new__(Permit)
-    permit._guard, permit._account = guard, guard.own  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    permit._guard, permit._account = guard, own  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return permit if permit._have_quickly(credits, slots) else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 

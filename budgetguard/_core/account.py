@@ -110,9 +110,11 @@ class Account:
         "_heard",
         "_looks",
         "_numbers",
+        "asking",
         "books",
         "ended",
         "forgotten",
+        "herds",
         "lines",
         "listening",
         "live",
@@ -182,6 +184,10 @@ class Account:
         self.lines: dict[str, Line] = {}
         self.watchers: set[Ticket] = set()
         """Who waits for a reading or for time to pass."""
+        self.asking: dict[int, int] = {}
+        """How many questions for the balance are under way here, by process: a fork takes the number along."""
+        self.herds: dict[int, Ticket] = {}
+        """Those who wait for their end, each ticket for all of one thread or loop."""
         self.low = 0
         """How many of the low-balance thresholds the free credits are below."""
         self.lock: AbstractContextManager[Any] = nullcontext()
@@ -215,6 +221,21 @@ class Account:
                 break
             del live[oldest]
         return len(live)
+
+    def begin_question(self, process: int) -> int:
+        """Note that somebody of this process asks for the balance; gives what `end_question` is to be told."""
+        self.asking[process] = self.asking.get(process, 0) + 1
+        return process
+
+    def end_question(self, process: int) -> int:
+        """Note that he has his answer, and has installed it."""
+        self.asking[process] -= 1
+        if not self.asking[process]:
+            del self.asking[process]
+            for ticket in self.herds.values():
+                ticket.wake()
+            self.herds.clear()
+        return 0
 
     def changed(self) -> list[Ticket]:
         """List who should look again now that the store says something changed."""

@@ -34,6 +34,7 @@ class QuickAccount(Account):
         "_credits_headroom",
         "_life",
         "_line",
+        "_max_stale",
         "_recheck_after",
         "_slots_headroom",
         "_tasks",
@@ -52,7 +53,7 @@ class QuickAccount(Account):
         self.is_quick = False
         """Whether there is a till, so that what is said below may be asked at all."""
         self._line = self.line("")
-        self._recheck_after = micros(policy.recheck_after)
+        self._max_stale, self._recheck_after = micros(policy.max_stale), micros(policy.recheck_after)
         self._credits_headroom, self._slots_headroom = policy.credits_headroom, policy.slots_headroom
         self._life = 0
         """The life of the account that this process knows."""
@@ -110,6 +111,13 @@ class QuickAccount(Account):
                 return None
             return insufficient(self, credits, View(till.counters, now), free, taken=free)
 
+    def must_wait(self) -> bool:
+        """Tell whether nobody can be let through before there is a new reading."""
+        till = self._till
+        with till.lock:
+            read_at = till.counters.get(c.READ_AT, 0)
+            return read_at <= 0 or till.now() - read_at > self._max_stale
+
     def settle(self, draft: Draft, charge: int) -> bool:
         """Accept a call that starts no task, and end it."""
         till, calls = self._till, self._calls
@@ -117,7 +125,8 @@ class QuickAccount(Account):
             if draft.shelf is not calls or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
                 return False
             till.book(draft, calls, charge)
-        self._news()
+        if till.shared or self.watchers or self._line.waiting or len(self.lines) > 1:
+            self._wake()
         return True
 
     def release(self, draft: Draft) -> bool:
@@ -202,5 +211,5 @@ class QuickAccount(Account):
 
     def _news(self) -> None:
         """Something is free: let those look again who wait for it, if anybody does."""
-        if self._line.waiting or self.watchers or len(self.lines) > 1 or self._till.shared:
+        if self._till.shared or self.watchers or self._line.waiting or len(self.lines) > 1:
             self._wake()

@@ -40,15 +40,7 @@ _POOL = Pool("")
 class Draft:
     """What is held for one plain call, without a record. Changed only under the till's lock."""
 
-    word = ""
-    """How its holder ended it, once he did."""
-    charge = 0
-    """Credits it was charged, once it was accepted."""
-    bucket = -1
-    """The credits generation under which it was charged; -1 before."""
-    task_id = ""
-    shelf: Shelf | None
-    """Where it lies, as long as it may be ended on the quick path."""
+    __slots__ = ("bucket", "charge", "credits", "due", "id", "mark", "owner", "shelf", "slots", "task_id", "word")
 
     def __init__(
         self, id: str, credits: int, slots: int, mark: int, due: int, owner: Callable[[], object] | None, shelf: Shelf
@@ -62,7 +54,15 @@ class Draft:
         """When its lease ends, in microseconds of the store's clock."""
         self.owner = owner
         """Gives whoever holds it, or ``None`` once he is gone; a task, which lives by its lease alone, has none."""
-        self.shelf = shelf
+        self.shelf: Shelf | None = shelf
+        """Where it lies, as long as it may be ended on the quick path."""
+        self.word = ""
+        """How its holder ended it, once he did."""
+        self.charge = 0
+        """Credits it was charged, once it was accepted."""
+        self.bucket = -1
+        """The credits generation under which it was charged; -1 before."""
+        self.task_id = ""
 
     def record(self, task_lease: float) -> Record:
         """Write it as a record; *task_lease* is how long its task is believed to run, in seconds."""

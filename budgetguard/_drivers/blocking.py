@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -32,6 +33,9 @@ __all__ = ["BlockingDriver"]
 
 T = TypeVar("T")
 
+_LONG = (Wait, Send)
+"""Steps that may take long, and have nothing to do with a question for the balance before them."""
+
 
 class BlockingDriver:
     """Performs steps for callers in threads. Safe to share between threads."""
@@ -52,10 +56,15 @@ class BlockingDriver:
         """Drive a flow to its end and give what it returns. Whatever interrupts it closes it."""
         reply: Any = None
         lock = account.lock
+        process = 0
         try:
             while True:
                 with lock:
                     step = flow.send(reply)
+                    if type(step) is Fetch:
+                        process = process or account.begin_question(os.getpid())
+                    elif process and type(step) in _LONG:
+                        process = account.end_question(process)
                 reply = self._perform(account, step, fetch, send, ask)
         except StopIteration as stop:
             result: T = stop.value
@@ -63,6 +72,22 @@ class BlockingDriver:
         finally:
             with lock:
                 flow.close()
+                if process:
+                    account.end_question(process)
+
+    def join_question(self, account: Account) -> bool:
+        """Wait until those have their answer who ask for the balance here; ``False`` at once if nobody does."""
+        with account.lock:
+            if os.getpid() not in account.asking:
+                return False
+            ticket = account.herds.get(0)
+            if ticket is None:
+                account.herds[0] = ticket = Ticket()
+                ticket.signal = threading.Event()
+            signal = ticket.signal
+        if isinstance(signal, threading.Event):
+            signal.wait()
+        return True
 
     def take(self, account: Account, hold: Hold) -> bool:
         """Let a call through by its first step; ``False`` if `admit` must go on from there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -35,6 +36,9 @@ __all__ = ["ConcurrentDriver"]
 
 T = TypeVar("T")
 
+_LONG = (Wait, Send)
+"""Steps that may take long, and have nothing to do with a question for the balance before them."""
+
 
 class ConcurrentDriver:
     """Performs steps for callers in tasks. Safe to share between tasks, and between event loops in several threads."""
@@ -55,10 +59,15 @@ class ConcurrentDriver:
         """Drive a flow to its end and give what it returns. Whatever interrupts it, a cancellation too, closes it."""
         reply: Any = None
         lock = account.lock
+        process = 0
         try:
             while True:
                 with lock:
                     step = flow.send(reply)
+                    if type(step) is Fetch:
+                        process = process or account.begin_question(os.getpid())
+                    elif process and type(step) in _LONG:
+                        process = account.end_question(process)
                 reply = await self._perform(account, step, fetch, send, ask)
         except StopIteration as stop:
             result: T = stop.value
@@ -66,6 +75,23 @@ class ConcurrentDriver:
         finally:
             with lock:
                 flow.close()
+                if process:
+                    account.end_question(process)
+
+    async def join_question(self, account: Account) -> bool:
+        """Wait until those have their answer who ask for the balance here; ``False`` at once if nobody does."""
+        thread = threading.get_ident()
+        with account.lock:
+            if os.getpid() not in account.asking:
+                return False
+            ticket = account.herds.get(thread)
+            if ticket is None:
+                account.herds[thread] = ticket = Ticket()
+                ticket.signal = _Signal()
+            signal = ticket.signal
+        if isinstance(signal, _Signal):
+            await signal.wait()
+        return True
 
     async def take(self, account: Account, hold: Hold) -> bool:
         """Let a call through by its first step; ``False`` if `admit` must go on from there."""
