@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import multiprocessing.process
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,7 +41,7 @@ class Rivals:
         self._way = way
         self._path = path
         self._many = many
-        self._workers: list[tuple[mp.process.BaseProcess, Connection]] = []
+        self._workers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
 
     def __enter__(self) -> Self:
         context = mp.get_context("spawn")

@@ -154,9 +154,6 @@ class AsyncReplay(httpx.AsyncByteStream):
 
 def read(response: httpx.Response) -> bytes | None:
     """Read an answer ahead, if it is one to look at, leaving the caller all of it."""
-    content = _at_hand(response)
-    if content is not None:
-        return content
     if not looks_small(response):
         return None
     response.stream = stream = Replay(_sync(response.stream))
@@ -165,24 +162,10 @@ def read(response: httpx.Response) -> bytes | None:
 
 async def aread(response: httpx.Response) -> bytes | None:
     """The same for ``async``."""
-    content = _at_hand(response)
-    if content is not None:
-        return content
     if not looks_small(response):
         return None
     response.stream = stream = AsyncReplay(_async(response.stream))
     return await stream.read_ahead()
-
-
-def _at_hand(response: httpx.Response) -> bytes | None:
-    """Take the body of an answer that came read already, if it needs no more than that to be looked at."""
-    if not response.is_closed or "content-encoding" in response.headers:
-        return None
-    try:
-        content = response.content
-    except httpx.ResponseNotRead:
-        return None
-    return content if len(content) <= BODY_MAX else None
 
 
 def broken(response: httpx.Response) -> bool:

@@ -33,6 +33,7 @@ __all__ = [
     "TASK_MAX",
     "CallOptions",
     "answer_of",
+    "at_hand",
     "is_json",
     "kept",
     "looks_small",
@@ -135,7 +136,10 @@ def route_of(engine: Engine, method: str, url: httpx.URL) -> Route | None:
 
 def is_json(headers: httpx.Headers) -> bool:
     """Tell whether a body says it is one JSON document, or does not say what it is."""
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = headers.get("content-type", "")
+    if given == "application/json":
+        return True
+    kind = given.partition(";")[0].strip().lower()
     return kind in {"", "application/json", "text/json"} or (kind.endswith("+json") and "stream" not in kind)
 
 
@@ -182,36 +186,47 @@ def answer_of(response: httpx.Response, raw: bytes | None, *, most: int = BODY_M
     """
     if raw is None:
         return Answer(response.status_code, response.headers)
-    return _Unread(response.status_code, response.headers, raw, most)
+    return _Unread(response, raw, most, packed=True)
+
+
+def at_hand(response: httpx.Response) -> Answer | None:
+    """Show an answer that came read already; ``None`` for one that is still to be read."""
+    if not response.is_closed:
+        return None
+    try:
+        content = response.content
+    except httpx.ResponseNotRead:
+        return None
+    return _Unread(response, content, BODY_MAX, packed=False) if len(content) <= BODY_MAX else None
+
+
+_NOT_YET = object()
 
 
 class _Unread(Answer):
     """An answer whose body is decoded when an adapter looks at it, and not before."""
 
-    __slots__ = ("_document", "_most", "_raw")
+    __slots__ = ("_content", "_document", "_most", "_packed")
+    __setattr__ = object.__setattr__
 
     headers: httpx.Headers
-    _document: Any
-    _raw: bytes
-    _most: int
 
-    def __init__(self, status: int, headers: httpx.Headers, raw: bytes, most: int) -> None:
-        put = object.__setattr__
-        put(self, "status", status)
-        put(self, "headers", headers)
-        put(self, "_raw", raw)
-        put(self, "_most", most)
+    def __init__(self, response: httpx.Response, content: bytes, most: int, *, packed: bool) -> None:
+        self.status = response.status_code  # type: ignore[misc]
+        self.headers = response.headers
+        self._content: bytes | None = content
+        self._document: Any = _NOT_YET
+        self._most = most
+        self._packed = packed
 
     @property
     def body(self) -> Any:
         """The decoded JSON document; ``None`` where there is none that can be read."""
-        try:
-            return self._document
-        except AttributeError:
+        document = self._document
+        if document is _NOT_YET:
             content = self._unpacked()
-            document = None if content is None or not is_json(self.headers) else decode(content)
-            object.__setattr__(self, "_document", document)
-            return document
+            self._document = document = None if content is None or not is_json(self.headers) else decode(content)
+        return document
 
     @property
     def text(self) -> str:
@@ -220,10 +235,11 @@ class _Unread(Answer):
         return "" if content is None else content[:200].decode("utf-8", "replace")
 
     def _unpacked(self) -> bytes | None:
-        headers = self.headers
-        return (
-            unpacked(self._raw, headers["content-encoding"], self._most) if "content-encoding" in headers else self._raw
-        )
+        if self._packed:
+            self._packed = False
+            if self._content is not None and "content-encoding" in self.headers:
+                self._content = unpacked(self._content, self.headers["content-encoding"], self._most)
+        return self._content
 
 
 def kept(response: httpx.Response, raw: bytes | None) -> httpx.Response:

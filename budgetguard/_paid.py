@@ -111,13 +111,16 @@ class PaidCalls:
         exchange.response = exchange.raw = exchange.verdict = None
         try:
             exchange.response = self._inner.handle_request(request)
-            exchange.raw = _bodies.read(exchange.response)
+            answer = _http.at_hand(exchange.response)
+            if answer is None:
+                exchange.raw = _bodies.read(exchange.response)
         except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
             exchange.error = error
             return _http.undelivered(error)
-        if _bodies.broken(exchange.response):
-            return Verdict(Outcome.UNKNOWN)
-        answer = _http.answer_of(exchange.response, exchange.raw)
+        if answer is None:
+            if _bodies.broken(exchange.response):
+                return Verdict(Outcome.UNKNOWN)
+            answer = _http.answer_of(exchange.response, exchange.raw)
         exchange.verdict = self._desk.engine.verdict(route, answer)
         return exchange.verdict
 
@@ -254,13 +257,16 @@ class AsyncPaidCalls:
         exchange.response = exchange.raw = exchange.verdict = None
         try:
             exchange.response = await self._inner.handle_async_request(request)
-            exchange.raw = await _bodies.aread(exchange.response)
+            answer = _http.at_hand(exchange.response)
+            if answer is None:
+                exchange.raw = await _bodies.aread(exchange.response)
         except Exception as error:  # noqa: BLE001 - it is raised again once the call is settled
             exchange.error = error
             return _http.undelivered(error)
-        if _bodies.broken(exchange.response):
-            return Verdict(Outcome.UNKNOWN)
-        answer = _http.answer_of(exchange.response, exchange.raw)
+        if answer is None:
+            if _bodies.broken(exchange.response):
+                return Verdict(Outcome.UNKNOWN)
+            answer = _http.answer_of(exchange.response, exchange.raw)
         exchange.verdict = self._desk.engine.verdict(route, answer)
         return exchange.verdict
 

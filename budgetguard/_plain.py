@@ -147,8 +147,9 @@ def _mark_of(headers: list[tuple[bytes, bytes]], wanted: bytes) -> int | None:
     A function of its own, so that no frame that a traceback may show names the value.
     """
     mark: int | None = None
+    length = len(wanted)
     for name, value in headers:
-        if name == wanted or name.lower() == wanted:
+        if len(name) == length and name.lower() == wanted:
             if mark is not None:
                 return None
             mark = hash(value)
