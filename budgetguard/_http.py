@@ -229,7 +229,7 @@ class _Unread(Answer):
         return document
 
     @property
-    def text(self) -> str:
+    def text(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The first part of an answer that was not JSON."""
         content = None if self.body is not None else self._unpacked()
         return "" if content is None else content[:200].decode("utf-8", "replace")
