@@ -142,7 +142,8 @@ class AsyncPermit(Handle):
         return self._get().__await__()
 
     async def __aenter__(self) -> Self:
-        await self._get()
+        if not (self._is_had or self._had_quickly()):
+            await self._get()
         self._enter()
         return self
 
@@ -166,9 +167,7 @@ class AsyncPermit(Handle):
             await self._guard.driver.run(self._account, flow)
 
     async def _get(self) -> Self:
-        if self._is_had or self._had_quickly():
-            return self
-        if not (await self._waited_with_the_herd() and self._had_quickly()):
+        if not (self._is_had or self._had_quickly() or (await self._waited_with_the_herd() and self._had_quickly())):
             await self._admit()
         return self
 

@@ -160,18 +160,16 @@ class QuickAccount(Account):
     def accept(self, draft: Draft, charge: int, task_id: str = "") -> bool:
         """Accept a call; its slots stay with its task, or without one with its holder."""
         till, calls, tasks = self._till, self._calls, self._tasks
-        draft.task_id = clean(task_id) if task_id else ""
-        name = draft.task_id or draft.id
+        name = clean(task_id) if task_id else draft.id
         with till.lock:
             now = till.now()
             if draft.shelf is not calls or not (till.is_open or till.open(now)) or till.mark != draft.mark:
                 return False
-            if name in tasks or task_key(name) in till.written:
-                return False
             if task_id:
-                if draft.id.startswith(PORTABLE):
-                    return False  # a second record tells where it went
-                draft.owner = None
+                # A permit's second record tells where it went, and a task that is known already needs another name.
+                if draft.id.startswith(PORTABLE) or name in tasks or task_key(name) in till.written:
+                    return False
+                draft.task_id, draft.owner = name, None
             given = draft.credits > charge
             till.accept(draft, calls, charge, tasks, name, now + tasks.lease)
         if given:
@@ -180,7 +178,14 @@ class QuickAccount(Account):
 
     def end(self, draft: Draft) -> bool:
         """End an accepted call that started no task."""
-        return self._end(draft, draft.id, None)
+        till, tasks = self._till, self._tasks
+        with till.lock:
+            if draft.shelf is not tasks or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
+                return False
+            till.finish(draft, tasks, draft.id, draft.charge)
+        if till.shared or self.watchers or self._line.waiting or len(self.lines) > 1:
+            self._wake()
+        return True
 
     def finish(self, task: TaskSeen) -> bool:
         """End the task of an accepted call, which was seen to have ended; ``False`` if that is not known here."""
