@@ -108,6 +108,7 @@ class Account:
     __slots__ = (
         "__weakref__",
         "_heard",
+        "_life",
         "_looks",
         "_numbers",
         "asking",
@@ -171,7 +172,7 @@ class Account:
         """Whether anybody wants events; without, none are made."""
         self.view = View({}, 0)
         """The latest look."""
-        self._looks = self._heard = 0
+        self._looks = self._heard = self._life = 0
         self.forgotten = False
         """Whether the store was found to have forgotten what this process remembers, and nobody has begun anew yet.
 
@@ -288,6 +289,9 @@ class Account:
                 # Another process may have noticed first, and begun a new life.
                 self.forgotten = not new[c.LIFE] > old[c.LIFE] or new[c.HELD_BACK] != new[c.LIFE]
                 self.seen.clear()
+            elif self.forgotten and new[c.LIFE] > self._life and new[c.HELD_BACK] == new[c.LIFE]:
+                self.forgotten = False  # noticed by another process too, which has held everybody back
+            self._life = max(self._life, new[c.LIFE])
         elif (old[c.LIFE] and new[c.LIFE] != old[c.LIFE]) or (new[c.SERIAL], new.now) < (old[c.SERIAL], old.now):
             return
         self.view = new

@@ -65,6 +65,23 @@ def test_after_the_store_forgot_everybody_is_held_back_for_a_lease() -> None:
     assert [event.reason for event in world.told(Paused)] == ["store_forgot"]
 
 
+def test_who_saw_that_the_store_forgot_and_then_that_another_held_all_back_does_not_do_so_again() -> None:
+    world = World()
+    account, other = world.process(), world.process()
+    busy(world)
+    for process in (account, other):
+        world.clock.advance(20)
+        world.run(call(process, world.hold(1)))
+    forget(world)
+    world.clock.advance(20)
+    world.run(other.load())
+    world.run(admit(account, world.hold()))
+    before = world.clock()
+    world.run(admit(other, world.hold()))
+    assert world.clock() - before < 1
+    assert [event.reason for event in world.told(Paused)] == ["store_forgot"]
+
+
 def test_a_call_under_way_while_the_store_forgot_is_counted_again_when_it_is_answered() -> None:
     world = World()
     account, hold = world.process(), world.hold(30)
