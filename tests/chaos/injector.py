@@ -31,6 +31,7 @@ class Injector:
     Attributes:
         injected: How often each fault was really injected.
         troubled: How many things keep everybody from the store or from the provider just now.
+        troubles: How many did so far.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Injector:
         self._busy: dict[str, threading.Lock] = {}
         self._threads: list[threading.Thread] = []
         self.injected: dict[str, int] = dict.fromkeys(scene.faults, 0)
-        self.troubled = 0
+        self.troubled = self.troubles = 0
         self.failures: list[str] = []
 
     def begin(self, began: float) -> None:
@@ -88,9 +89,9 @@ class Injector:
         fake.top_up(10_000 * self._trade.price)
         self._fields("usual")
 
-    def is_troubled(self) -> bool:
-        """Whether nobody can be expected to call just now."""
-        return self.troubled > 0 or self._witness.is_balance_withheld
+    def trouble(self) -> int | None:
+        """Count what kept everybody from calling so far; ``None`` while something does."""
+        return None if self.troubled or self._witness.is_balance_withheld else self.troubles
 
     def _at(self, injection: Injection, began: float) -> None:
         if self._over.wait(max(0.0, began + injection.at - time.monotonic())):
@@ -109,6 +110,7 @@ class Injector:
     def _trouble(self) -> Generator[None]:
         with self._lock:
             self.troubled += 1
+            self.troubles += 1
         try:
             yield
         finally:

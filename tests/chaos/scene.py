@@ -30,8 +30,8 @@ from tests.fleet.worker import store_at
 __all__ = ["Outcome", "key_of", "play"]
 
 _READY, _STOP = 60.0, 30.0
-_AFTERWARDS = 1.0
-"""Seconds for which calls are made when nothing goes wrong any more: the balance is read, however often it failed."""
+_AFTERWARDS, _AFTERWARDS_MAX = 1.0, 6.0
+"""Seconds for which calls are made when nothing goes wrong any more: at least, and at most until a reading."""
 _STORE_PATIENCE = 1.0
 _CLAIM = CREDITS_TIMEOUT + 2.0
 """Seconds for which somebody who was killed while he asked for the balance is waited for."""
@@ -175,13 +175,13 @@ class _Stage:
                     witness=witness,
                     log=self._log,
                 )
-                with Stalls(self._fake, self._trade, crew, witness, injector.is_troubled) as stalls:
+                with Stalls(self._fake, self._trade, crew, witness, injector.trouble) as stalls:
                     began = time.monotonic()
                     self._log(began=True)
                     injector.begin(began)
                     time.sleep(scene.load)
                     injector.end()
-                    time.sleep(_AFTERWARDS)
+                    self._until_the_balance_is_read(witness)
                     crew.stop(_STOP)
                 outcome.lost = [f"{name}: never answered" for name in self._book.unanswered(crew.killed)]
                 self._log(calls_ended=True)
@@ -198,6 +198,17 @@ class _Stage:
         outcome.seconds = time.monotonic() - begun
         self._log(outcome=_plain(outcome))
         return outcome
+
+    def _until_the_balance_is_read(self, witness: Witness) -> None:
+        """Let calls be made until the balance was read when nothing went wrong any more.
+
+        After several readings in a row that failed, the next one only begins to count anew.
+        """
+        ended = time.monotonic()
+        time.sleep(_AFTERWARDS)
+        while witness.readings[-1:] < [ended] and time.monotonic() < ended + _AFTERWARDS_MAX:
+            time.sleep(0.05)
+        time.sleep(0.3)
 
     def _settle(self, crew: Crew) -> dict[str, Any]:
         """Let one lease pass, of what ended last, and get one reading.

@@ -27,12 +27,14 @@ class Stalls:
         began: When it began.
     """
 
-    def __init__(self, fake: Fake, trade: Trade, crew: Crew, witness: Witness, troubled: Callable[[], bool]) -> None:
+    def __init__(
+        self, fake: Fake, trade: Trade, crew: Crew, witness: Witness, trouble: Callable[[], int | None]
+    ) -> None:
         self._fake = fake
         self._price = trade.price
         self._crew = crew
         self._witness = witness
-        self._troubled = troubled
+        self._trouble = trouble
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.longest = 0.0
@@ -47,13 +49,14 @@ class Stalls:
         self._thread.join()
 
     def _look(self) -> None:
-        before, came, stall, since = time.monotonic(), 0, 0.0, 0.0
+        before, seen, stall, since = time.monotonic(), (0, 0), 0.0, 0.0
         while not self._over.wait(_TICK):
             now = time.monotonic()
             passed, before = min(now - before, _TICK_MAX), now
-            arrivals = self._witness.count
-            moving, came = arrivals != came, arrivals
-            if moving or self._troubled() or not self._room() or not self._crew.book.wanting(self._crew.away):
+            trouble = self._trouble()
+            last, seen = seen, (self._witness.count, trouble or 0)
+            moving = seen != last or trouble is None
+            if moving or not self._room() or not self._crew.book.wanting(self._crew.away):
                 stall = 0.0
                 continue
             if not stall:

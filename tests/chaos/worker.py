@@ -18,6 +18,7 @@ import sys  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
+import warnings  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -158,6 +159,8 @@ class Worker:
             say(child=label, pid=pid)
             return
         say.in_child()
+        # The clients of the parent's callers are dropped with its threads; that they were not closed is as it must be.
+        warnings.simplefilter("ignore", ResourceWarning)
         status = 1
         try:
             callers = self.callers[0]
