@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal, Self
 
 from budgetguard._half_made import even_half_made
@@ -103,7 +104,7 @@ class Vidu:
         self._concurrency = limit("concurrency", concurrency)
         self._provider_queue = slots("provider_queue", provider_queue)
         rates = ViduPrices(prices, source_seconds_max=limit("source_seconds_max", source_seconds_max))
-        self._prices = PriceMemo(lambda path, body: rates.quote(_named(path), body))
+        self._prices = PriceMemo(partial(_price, rates))
         self._task_lease = lease("task_lease", task_lease)
 
     @classmethod
@@ -312,6 +313,10 @@ def _types(value: Any) -> frozenset[str] | None:
     if not isinstance(types, tuple) or not types or any(not isinstance(type_, str) or not type_ for type_ in types):
         raise SettingError("credit_types", value, "give 'sum', a type such as 'metered', or a tuple of types")
     return frozenset(types)
+
+
+def _price(rates: ViduPrices, path: str, body: Any) -> Quote:
+    return rates.quote(_named(path), body)
 
 
 def _named(path: str) -> str:

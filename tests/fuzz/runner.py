@@ -79,6 +79,7 @@ def tried(target: Target, seed: int, until: Callable[[Tally], bool], tally: Tall
 
 def share(names: Sequence[str], seed: int, seconds: float) -> list[Tally]:
     """Try some targets in turn until the time is over. A process of its own may do it."""
+    config = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # complaints are wanted
     targets = {name: made(name) for name in names}
     tallies = {name: Tally(name) for name in names}
@@ -89,6 +90,7 @@ def share(names: Sequence[str], seed: int, seconds: float) -> list[Tally]:
                 turn = min(end, time.perf_counter() + _SLICE)
                 tried(target, seed, lambda _, turn=turn: time.perf_counter() >= turn, tallies[name])  # type: ignore[misc]
     finally:
+        structlog.configure(**config)
         for target in targets.values():
             target.close()
     return list(tallies.values())
