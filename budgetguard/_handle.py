@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from typing import Any
@@ -24,7 +25,11 @@ from budgetguard.model import Outcome, Quote, TaskSeen, TaskState, Verdict
 
 __all__ = ["Handle"]
 
-_making = threading.Lock()
+_making = [threading.Lock()]
+"""Held while a permit is made whole; another one in a child of a fork."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _making.__setitem__(0, threading.Lock()))
 
 
 class Handle(Scope):
@@ -92,7 +97,7 @@ class Handle(Scope):
 
     def _whole(self) -> Hold:
         """Leave the quick path, or never enter it."""
-        with _making:
+        with _making[0]:
             if self._made is not None:
                 return self._made
             self._lock = threading.Lock()

@@ -186,7 +186,7 @@ class Account:
         self.watchers: set[Ticket] = set()
         """Who waits for a reading or for time to pass."""
         self.asking: dict[int, int] = {}
-        """How many questions for the balance are under way here, by process: a fork takes the number along."""
+        """How many questions for the balance are under way here, by process: a fork takes the flows along too."""
         self.herds: dict[int, Ticket] = {}
         """Those who wait for their end, each ticket for all of one thread or loop."""
         self.low = 0
@@ -303,6 +303,8 @@ class Account:
         self.lines.clear()
         self.watchers.clear()
         self.live.clear()
+        self.asking.clear()
+        self.herds.clear()
         self.stale = True
 
     def jitter(self, seed: str) -> float:

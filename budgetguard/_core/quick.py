@@ -58,6 +58,11 @@ class QuickAccount(Account):
         self._life = 0
         """The life of the account that this process knows."""
 
+    def forked(self) -> None:
+        """Begin as a process that was forked: the line is a new one too."""
+        super().forked()
+        self._line = self.line("")
+
     def attend(self, till: Till, wake: Callable[[], None]) -> None:
         """Decide plain calls on a till from here on, unless somebody listens or calls are charged at their end.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 from budgetguard._half_made import even_half_made
@@ -32,6 +34,7 @@ class MemoryStore:
         self._now = _machine_now if clock is time.monotonic else self._clock_now
         self._accounts: dict[str, MemoryBooks] = {}
         self._lock = threading.Lock()
+        _stores.add(self)
 
     def transact(self, account: str, transaction: Transaction) -> Transacted:
         """See `budgetguard.ports.Store.transact`."""
@@ -113,6 +116,11 @@ class MemoryStore:
         """Find what is kept of an account. For the library's own quick path; see `budgetguard._core.till`."""
         return self._accounts.get(account) or self._open(account)
 
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        for books in self._accounts.values():
+            books.lock = books.till.lock = threading.Lock()
+
     def _clock_now(self) -> int:
         return 1 + int(self._clock() * 1_000_000)
 
@@ -128,3 +136,16 @@ class MemoryStore:
 
 def _machine_now() -> int:
     return 1 + time.monotonic_ns() // 1000
+
+
+_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Begin with locks that no thread of the parent holds. What is kept is a copy, and the child's alone."""
+    for store in list(_stores):
+        store._forked()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - our own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

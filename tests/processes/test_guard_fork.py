@@ -66,3 +66,44 @@ def test_a_child_does_not_stand_behind_those_who_wait_in_its_parent(tmp_path: Pa
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == ["the child's", "the parent's"]
+
+
+QUICK = """\
+import os, threading
+from budgetguard import Guard
+from budgetguard.errors import QueueTimeout
+from budgetguard.providers import UdioPro
+from budgetguard.testing import FakeUdio
+
+fake = FakeUdio(credits=100)
+with fake.serve() as url:
+    guard = Guard(UdioPro(base_url=url, concurrency=2), api_key="a-key")
+    for _ in range(3):
+        guard.reserve(credits=1).release()             # plain from here on
+    (account,) = guard.engine.accounts()
+    first, second = guard.reserve(credits=1), guard.reserve(credits=1)
+    waiting = threading.Thread(target=lambda: guard.reserve(credits=1).release())
+    waiting.start()
+    while not account.line("").waiting:
+        pass
+    with guard.engine.store.books(account.name).lock:  # as a thread of the parent may hold it just now
+        pid = os.fork()
+    if not pid:
+        first.release()
+        guard.reserve(credits=1).release()
+        assert account._line is account.line("") and not account._line.waiting
+        os._exit(0)
+    first.release()
+    waiting.join()
+    assert os.waitpid(pid, 0)[1] == 0
+    second.release()
+    guard.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_child_goes_on_alone_with_what_its_parent_kept_in_memory() -> None:
+    warnings = ("-W", "error", "-W", "ignore::DeprecationWarning")
+    command = [sys.executable, *warnings, "-c", QUICK]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
