@@ -79,6 +79,9 @@ def settle(account: Account, hold: Hold, verdict: Verdict, *, attempt: int = 1, 
         # The slots its job seemed to have are not there: both stand in line for new ones like anybody else.
         hold.share = (hold.share[0], 0)
         yield from let_go(account, hold.outer)
+    if outcome is Outcome.INSUFFICIENT or (outcome is Outcome.CONCURRENCY and account.books.reports_slots):
+        # First of all, so that nobody is let through on that reading with what is given back.
+        yield from _distrust(account)
     yield from release(account, hold, record)
     if outcome in (Outcome.INSUFFICIENT, Outcome.CONCURRENCY, Outcome.RATE):
         if account.listening:
@@ -198,11 +201,16 @@ def _release(account: Account, record: Record) -> Flow[bool]:
     return False
 
 
+def _distrust(account: Account) -> Flow[None]:
+    applied = False
+    while not applied:  # else another reading was installed since the last look here
+        done = yield from account.transact(account.books.distrust(account.view))
+        applied = done.applied
+
+
 def _heed(account: Account, hold: Hold, verdict: Verdict, attempt: int) -> Flow[None]:
-    """Learn from the provider's own refusal: our reading is wrong, or we are too fast."""
+    """Learn from the provider's own refusal that we are too fast."""
     counts_slots = account.books.reports_slots
-    if verdict.outcome is Outcome.INSUFFICIENT or (verdict.outcome is Outcome.CONCURRENCY and counts_slots):
-        yield from account.transact(account.books.distrust(account.view))
     if verdict.outcome is Outcome.INSUFFICIENT or (
         verdict.outcome is Outcome.CONCURRENCY and counts_slots and attempt < 2
     ):

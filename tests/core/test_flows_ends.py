@@ -10,7 +10,7 @@ import pytest
 from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.admission import admit
-from budgetguard._core.refreshing import adopt, claim_for_user
+from budgetguard._core.refreshing import adopt, claim_for_user, look_again
 from budgetguard._core.settlement import abandon, call, finish, renew, settle
 from budgetguard._core.steps import Send, Transact, Wait
 from budgetguard.events import (
@@ -29,6 +29,7 @@ from budgetguard.model import Capacity, Outcome, Reading, TaskSeen, TaskState, V
 from budgetguard.policy import Policy
 from tests.core.hand import ACCEPTED, Hand, World
 
+PATIENT = Policy(max_age=1e6, max_stale=1e6, stale_if_error=1e6)
 Scene = Callable[[], tuple[World, Account]]
 
 
@@ -186,6 +187,27 @@ def test_after_the_providers_own_refusal_nobody_goes_on_with_the_same_reading(st
     world.credits = 90
     world.run(admit(account, world.hold(30)))
     assert (world.fetches, world.free[0]) == (2, 60)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INSUFFICIENT, Outcome.CONCURRENCY])
+def test_what_a_refused_call_gives_back_is_given_out_only_after_another_reading(outcome: Outcome) -> None:
+    world = World(30, 1)
+    account, other = world.process(PATIENT), world.process(PATIENT)
+    hand = world.hand(call(account, world.hold(30, resendable=False)), Verdict(outcome)).until(Send)
+    world.run(other.load())
+    while not hand.done:
+        hand.perform()
+        assert world.free != (30, 1) or not world.view.has_reading, "free, on the reading that was wrong"
+
+
+def test_after_the_providers_refusal_the_latest_reading_is_not_believed_whoever_asked_for_it() -> None:
+    world = World()
+    account, other = world.process(PATIENT), world.process(PATIENT)
+    hand = world.hand(call(account, world.hold(30)), Verdict(Outcome.INSUFFICIENT)).until(Send)
+    world.clock.advance(5)
+    world.run(look_again(other, world.hold(0, 0), other.view[c.READ_AT] + 1_000_000))
+    hand.finish()
+    assert not world.view.has_reading
 
 
 def test_a_charge_is_told_beside_the_price_wherever_they_differ() -> None:
