@@ -80,11 +80,16 @@ class Keep:
 
 @contextlib.contextmanager
 def _while_it_can() -> Generator[None]:
-    """Leave out what cannot be written while a limit on the size of files stands in for a full disk."""
+    """Leave out what cannot be written, as a limit on the size of files stands in for a full disk, or cannot be shown,
+    as it changes at that moment.
+    """
     try:
         yield
     except OSError as error:
         if error.errno != errno.EFBIG:
+            raise
+    except RuntimeError as error:
+        if "during iteration" not in str(error):
             raise
 
 
