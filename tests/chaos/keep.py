@@ -53,7 +53,7 @@ class Keep:
                 structlog.processors.dict_tracebacks,
                 structlog.processors.JSONRenderer(default=repr),
             ],
-            logger_factory=structlog.WriteLoggerFactory(path.with_suffix(".events.log").open("a")),
+            logger_factory=lambda *_: _Lines(self, "events.log"),
         )
 
     def _event(self, event: Event) -> None:
@@ -76,6 +76,20 @@ class Keep:
         """Write down how objects show themselves."""
         for thing in objects:
             self.write("shown.txt", f"{thing!r}\n{thing}")
+
+
+class _Lines:
+    """What structlog writes to. Its own loggers have a lock, which a fork could leave locked."""
+
+    def __init__(self, keep: Keep, name: str) -> None:
+        self._keep = keep
+        self._name = name
+
+    def msg(self, message: str) -> None:
+        """Add a line."""
+        self._keep.write(self._name, message)
+
+    debug = info = warning = error = critical = exception = log = msg
 
 
 @contextlib.contextmanager
