@@ -96,12 +96,14 @@ class PlainCalls:
         account = self._account(request)
         if account is None or not account.is_quick:
             return None
-        try:
-            quote = route.quote or see_quote(self._engine.provider.quote(route, decode(request.content)))
-        except Exception:  # noqa: BLE001 - the long way tells what is wrong
-            return None
-        if quote.pool or quote.slack or quote.task_lease is not None:
-            return None
+        quote = route.quote
+        if quote is None:
+            try:
+                quote = see_quote(self._engine.provider.quote(route, decode(request.content)))
+            except Exception:  # noqa: BLE001 - the long way tells what is wrong
+                return None
+            if not _is_plain(quote):
+                return None
         call = PlainCall(account, route, quote)
         name = new_name()
         try:
@@ -118,6 +120,8 @@ class PlainCalls:
         if route is None and not url.query and not url.userinfo:
             route = route_of(self._engine, request.method, url)
             if route is None or route.kind is not RouteKind.SUBMIT:
+                return None
+            if route.quote is not None and not _is_plain(route.quote):
                 return None
             if len(self._routes) >= _ROUTES_MAX:
                 self._routes.clear()
@@ -139,6 +143,10 @@ class PlainCalls:
                     self._accounts.clear()
                 self._accounts[mark] = account
         return account
+
+
+def _is_plain(quote: Quote) -> bool:
+    return not quote.pool and quote.credits_min is None and quote.task_lease is None
 
 
 def _mark_of(headers: list[tuple[bytes, bytes]], wanted: bytes) -> int | None:

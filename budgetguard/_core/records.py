@@ -225,4 +225,4 @@ def place_key(reservation: str) -> str:
 
 def clean(task_id: str) -> str:
     """Make a provider's id fit to be written down: JSON may hold characters that no encoding has."""
-    return task_id.encode("utf-8", "backslashreplace").decode()
+    return task_id if task_id.isascii() else task_id.encode("utf-8", "backslashreplace").decode()

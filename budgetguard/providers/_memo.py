@@ -17,7 +17,7 @@ __all__ = ["PriceMemo"]
 _QUOTES_MAX = 512
 _TEXT_MAX = 64
 """Characters of a text that is remembered as part of what a price depends on."""
-_PLAIN = frozenset({int, float, bool, type(None)})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class PriceMemo:
@@ -59,7 +59,7 @@ class PriceMemo:
         if not read.issubset(fields):
             self._read[path] = tuple(sorted(read.union(fields)))
         key = self._key(path, document)
-        if key is not None:
+        if key is not None and not any(type(value) is str and len(value) > _TEXT_MAX for value in key[2]):
             if len(self._quotes) >= _QUOTES_MAX:
                 self._quotes.clear()
             self._quotes[key] = quote
@@ -69,18 +69,10 @@ class PriceMemo:
         fields = self._read.get(path)
         if fields is None:
             return None
-        find = document.get
-        key: list[Any] = [path, fields]
-        for name in fields:
-            value: Any = find(name)
-            kind = type(value)
-            if kind is str:
-                if len(value) > _TEXT_MAX:
-                    return None
-            elif kind not in _PLAIN:
-                return None
-            key += (kind, value)  # 1, 1.0 and True are equal, and not the same
-        return tuple(key)
+        values = tuple(map(document.get, fields))
+        kinds = tuple(map(type, values))
+        # The kinds too: 1, 1.0 and True are equal, and not the same.
+        return (path, fields, values, kinds) if _PLAIN.issuperset(kinds) else None
 
 
 class _Watched(Mapping[str, Any]):
