@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections import OrderedDict
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -164,7 +165,7 @@ class Account:
         """Tasks seen running: the mark that was installed when the poll was sent."""
         self.ended: MutableMapping[str, TaskSeen] = {} if ended is None else ended
         """Tasks that were seen to end and are not known: a webhook may come before the answer that names the task."""
-        self.live: dict[str, int] = {}
+        self.live: OrderedDict[str, int] = OrderedDict()
         """Calls this process was let through with and has not seen to end, and when that was."""
         self.max_age = micros(policy.max_age)
         """How old a reading may be to let a call through by, in microseconds."""
@@ -211,16 +212,13 @@ class Account:
         live = self.live
         live[hold.id] = self.view.now
         if len(live) > _LIVE_MAX:
-            del live[next(iter(live))]
+            live.popitem(last=False)
 
     def count_live(self) -> int:
         """Count the calls of this process that may be under way."""
         live, since = self.live, self.view.now - micros(self.task_lease)
-        while live:
-            oldest = next(iter(live))
-            if live[oldest] > since:
-                break
-            del live[oldest]
+        while live and live[next(iter(live))] <= since:
+            live.popitem(last=False)
         return len(live)
 
     def begin_question(self, process: int) -> int:
