@@ -166,7 +166,7 @@ class Crew:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._end_children()
+        self.end_children()
         for hand in self.hands:
             hand.signal(signal.SIGCONT)
             hand.kill()
@@ -191,6 +191,7 @@ class Crew:
     def replace(self, hand: Hand) -> None:
         """Kill a process, and let another take its place."""
         self.killed.add(hand.label)
+        self.end_children(hand.label)  # they would keep open what it spoke by
         hand.kill()
         self.book.forget(hand.label)
         self.start(hand)
@@ -212,7 +213,6 @@ class Crew:
         while self.book.children and time.monotonic() < until:
             time.sleep(0.02)
         self._ask_where()
-        self._end_children()
 
     def _ask_where(self) -> None:
         """Let whoever has not ended write down where it is."""
@@ -225,11 +225,15 @@ class Crew:
         if late or self.book.children:
             time.sleep(0.5)
 
-    def _end_children(self) -> None:
-        """End who was forked and has not ended; it hears nobody, and keeps open what its parent had open."""
-        for pid in list(self.book.children.values()):
+    def end_children(self, of: str = "") -> None:
+        """End who was forked and has not ended, of all or of one process."""
+        for label, pid in list(self.book.children.items()):
+            if of and not label.startswith(f"{of}f"):
+                continue
+            self.killed.add(label)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+            self.book.heed({"left": label})
 
     def complaints(self) -> list[str]:
         """Tell what processes wrote to their standard error, or crashed with."""

@@ -184,6 +184,7 @@ class _Stage:
                     self._until_the_balance_is_read(witness)
                     crew.stop(_STOP)
                 outcome.lost = [f"{name}: never answered" for name in self._book.unanswered(crew.killed)]
+                crew.end_children()
                 self._log(calls_ended=True)
                 found = self._settle(crew)
                 self._count(witness, injector, stalls, crew, found)

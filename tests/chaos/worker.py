@@ -25,7 +25,7 @@ from typing import Any  # noqa: E402
 
 import httpx  # noqa: E402
 
-from budgetguard.errors import BudgetGuardError  # noqa: E402
+from budgetguard.errors import BudgetGuardError, StoreError  # noqa: E402
 from budgetguard.events import Event, Paused, RefusedByProvider  # noqa: E402
 from budgetguard.stores import MemoryStore  # noqa: E402
 from tests.chaos.calling import Bench, Callers, folder_of, say  # noqa: E402
@@ -40,7 +40,15 @@ __all__ = ["Orders"]
 
 _TICK, _LATE = 0.05, 0.2
 _FORKED_CALLS = 3
-_LATER = ("anyio._backends._asyncio", "anyio._backends._trio", "asyncio", "encodings.idna", "structlog", "trio")
+_LATER = (
+    "anyio._backends._asyncio",
+    "anyio._backends._trio",
+    "asyncio",
+    "encodings.idna",
+    "rich._emoji_codes",
+    "structlog",
+    "trio",
+)
 """Modules that are loaded when they are first used."""
 
 
@@ -120,6 +128,7 @@ class Worker:
         for module in _LATER:
             importlib.import_module(module)
         httpx.Client().close()
+        self.bench.keep.error(StoreError("for the tools that show errors to load what they need"))
         for callers in self.callers:
             callers.guard.account_name(self.orders.key)
 
