@@ -39,14 +39,16 @@ class Keep:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._written = Written(folder / label, foreign=False)
-            self._log(folder / f"{label}.log")
+            self._log()
             self.observers += [LogObserver(), self._event]
 
-    def _log(self, path: Path) -> None:
+    def _log(self) -> None:
         import structlog
 
         logging.raiseExceptions = can_mount()
-        logging.basicConfig(filename=path, level=logging.DEBUG, format="%(created)f %(name)s %(levelname)s %(message)s")
+        handler = _Handler(self)
+        handler.setFormatter(logging.Formatter("%(created)f %(name)s %(levelname)s %(message)s"))
+        logging.basicConfig(level=logging.DEBUG, handlers=[handler])
         structlog.configure(
             processors=[
                 structlog.processors.TimeStamper(fmt="iso"),
@@ -76,6 +78,21 @@ class Keep:
         """Write down how objects show themselves."""
         for thing in objects:
             self.write("shown.txt", f"{thing!r}\n{thing}")
+
+
+class _Handler(logging.Handler):
+    """Writes log lines. A stream has a lock of its own, which a fork could leave locked."""
+
+    def __init__(self, keep: Keep) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a line."""
+        try:
+            self._keep.write("log", self.format(record))
+        except Exception:  # noqa: BLE001 - as handlers do
+            self.handleError(record)
 
 
 class _Lines:
