@@ -132,13 +132,15 @@ class AsyncReplay(httpx.AsyncByteStream):
         return self._error
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
-        if self._rest is not None:
-            async for chunk in self._rest:
-                yield chunk
+        # No name here stands for a piece, in which a provider may repeat the key: a trace may show a frame's names.
+        for at in range(len(self._chunks)):
+            yield self._chunks[at]
+        while self._rest is not None:
+            try:
+                yield await anext(self._rest)
+            except StopAsyncIteration:
+                break
         if self._error is not None:
-            chunk = b""  # as above
             raise self._error
 
     async def aclose(self) -> None:
@@ -294,8 +296,8 @@ class _AsyncRest(httpx.AsyncByteStream):
         self._rest = rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
+        for at in range(len(self._chunks)):
+            yield self._chunks[at]
         async for chunk in self._rest:
             yield chunk
 
