@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Callable
 
 from budgetguard.errors import StoreError
-from budgetguard.stores._sqlite_books import Books, Changes
+from budgetguard.stores._sqlite_books import Books
+from budgetguard.stores._sqlite_changes import Changes
 from budgetguard.stores._sqlite_file import File, is_busy
 from budgetguard.stores._sqlite_line import Line, Ticket
 from budgetguard.stores._sqlite_links import Links
@@ -141,7 +142,7 @@ class Batch:
 
     def _tell(self) -> None:
         if self._changes is not None:
-            self._writer.books.publish(self._changes)
+            self._changes.publish()
         self._line.tell(self._tickets)
 
     def _fail(self, error: Exception) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from budgetguard.errors import StoreError
+from budgetguard.stores._sqlite_ring import SHIFT
 
 __all__ = ["Clock", "damaged", "given", "machine"]
 
@@ -82,7 +83,7 @@ class Clock:
         return True
 
     def choose(self, execute: Execute) -> None:
-        """Choose the base anew, inside a write transaction. All accounts are marked as changed, so that it is seen."""
+        """Choose the base anew, inside a write transaction. Everybody reads everything anew, so that it is seen."""
         row = execute("SELECT ceiling FROM clock").fetchone()
         uptime = self._uptime()
         start = self._wall() if row is None else max(self._wall(), row[0] + _LEAP)
@@ -90,7 +91,8 @@ class Clock:
         self._reach(start + _AHEAD)
         execute("DELETE FROM clock")
         execute("INSERT INTO clock (boot, base, ceiling) VALUES (?, ?, ?)", (self._boot, self._base, self._ceiling))
-        execute("UPDATE account SET version = version + 1")
+        for statement in SHIFT:
+            execute(statement)
 
     def check(self, boot: str, base: int) -> None:
         """See whether the base this process goes by is still the file's.

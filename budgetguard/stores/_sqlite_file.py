@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from budgetguard.errors import StoreError
 from budgetguard.stores._sqlite_clock import Clock
-from budgetguard.stores._sqlite_step import SETUP
+from budgetguard.stores._sqlite_ring import LAYOUT
 
 __all__ = ["File", "is_busy"]
 
@@ -38,6 +38,18 @@ _STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # Counters became numbers in binary, with their names beside them. Rows of the first version are read as they are.
     ("ALTER TABLE account ADD COLUMN names TEXT NOT NULL DEFAULT ''",),
+    # Changes are written into a ring first. A process of an older version that still has the file open would not see
+    # them: it finds a column gone instead, and says that it cannot read the file.
+    (
+        "ALTER TABLE account RENAME TO account_before",
+        """CREATE TABLE account (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, wakes INTEGER NOT NULL, names TEXT NOT NULL,
+            counters BLOB NOT NULL
+        )""",
+        "INSERT INTO account SELECT id, name, wakes, names, counters FROM account_before",
+        "DROP TABLE account_before",
+        *LAYOUT,
+    ),
 )
 """What leads from each version of the schema to the next (``PRAGMA user_version`` counts them). Only ever appended to:
 a file made by an older version is brought forward when it is opened, in one transaction."""
@@ -161,8 +173,8 @@ class File:
         execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         if self._patiently(lambda: self._look(connection)) != (len(_STEPS), True):
             self._patiently(lambda: self._renew(connection))
-        for statement in ("PRAGMA query_only = ON",) if reader else SETUP:
-            execute(statement)
+        if reader:
+            execute("PRAGMA query_only = ON")
 
     def _look(self, connection: sqlite3.Connection) -> tuple[int, bool]:
         """See which version the file has, and whether its clock is up to date, both at one moment."""

@@ -17,12 +17,13 @@ from budgetguard._settings import flag, function
 from budgetguard.errors import StoreError
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 from budgetguard.stores._sqlite_batch import Batch, Writer
-from budgetguard.stores._sqlite_books import Books, Execute
+from budgetguard.stores._sqlite_books import Books
 from budgetguard.stores._sqlite_clock import given, machine
 from budgetguard.stores._sqlite_file import File, is_busy
 from budgetguard.stores._sqlite_line import Line, Ticket
 from budgetguard.stores._sqlite_links import Links
 from budgetguard.stores._sqlite_place import default_path, path_of, path_of_url
+from budgetguard.stores._sqlite_recent import Execute
 from budgetguard.stores._sqlite_shortcut import Shortcut
 from budgetguard.stores._sqlite_turns import Turns
 from budgetguard.stores._sqlite_watch import Watchers
@@ -231,14 +232,18 @@ class SQLiteStore:
 
     def _load(self, account: str, records: Sequence[str], *, due: bool) -> Loaded | None:
         """Look once; ``None`` while others keep the file to themselves."""
-        together = bool(records) or due
-        return self._read(lambda execute: self._books.load(execute, account, records, due=due), together=together)
+        books = self._books
+        if not (records or due):
+            loaded = self._read(lambda execute: books.look(execute, account), together=False)
+            if loaded is not None:
+                return loaded
+        return self._read(lambda execute: books.load(execute, account, records, due=due))
 
     def _scan(self, account: str, cursor: str) -> Scanned | None:
-        return self._read(lambda execute: self._books.scan(execute, account, cursor), together=False)
+        return self._read(lambda execute: self._books.scan(execute, account, cursor))
 
-    def _read(self, read: Callable[[Execute], T], *, together: bool) -> T | None:
-        """Read once, several statements *together* from one moment; ``None`` while others keep the file."""
+    def _read(self, read: Callable[[Execute], T], *, together: bool = True) -> T | None:
+        """Read once, several statements *together* at one moment; ``None`` while others keep the file to themselves."""
         if self._forked:
             self._go_on()
         links = self._links
@@ -269,17 +274,22 @@ class SQLiteStore:
         """Look whether other processes changed anything, for `Watchers`. Not for callers."""
         links = self._links
         with links.reading:
-            execute = links.reader().execute
+            connection = links.reader()
+            execute = connection.execute
             try:
                 (version,) = execute("PRAGMA data_version").fetchone()
                 if version == links.data_version and not always:
                     return None
+                execute("BEGIN")
                 found = self._books.woken(execute, accounts)
             except (sqlite3.Error, UnicodeError) as error:
                 if is_busy(error):
                     return {}
                 links.drop_reader()
                 raise self._file.trouble(error) from error
+            finally:
+                if links.can_read and connection.in_transaction:
+                    connection.execute("ROLLBACK")
             links.data_version = version
             return found
 

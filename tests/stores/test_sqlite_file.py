@@ -13,7 +13,8 @@ import pytest
 
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.ports import Put, Transaction
-from budgetguard.stores import _sqlite_file
+from budgetguard.stores import _sqlite_clock, _sqlite_file
+from budgetguard.stores._sqlite_ring import RING
 from budgetguard.stores.sqlite import SQLiteStore, default_path
 
 pytestmark = pytest.mark.smoke
@@ -139,6 +140,7 @@ def test_a_file_of_the_first_version_goes_on_with_its_counters(path: Path, monke
     store = SQLiteStore(path)
     with monkeypatch.context() as patch:
         patch.setattr(_sqlite_file, "_STEPS", _sqlite_file._STEPS[:1])
+        patch.setattr(_sqlite_clock, "SHIFT", ())
         store._file.open(reader=True).close()
     with sqlite3.connect(path) as first:
         first.execute("""INSERT INTO account VALUES (1, 'a', 7, 3, '{"x":5,"y":-2}')""")
@@ -155,6 +157,24 @@ def test_a_file_of_the_first_version_goes_on_with_its_counters(path: Path, monke
     }
     store.close()
     assert store.load("a", ["r"]).counters == {"x": 6, "y": -2, "z": 1}
+    store.close()
+
+
+def test_a_process_of_an_older_version_that_still_has_the_file_open_is_told_and_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_sqlite_file, "_STEPS", _sqlite_file._STEPS[:2])
+        patch.setattr(_sqlite_clock, "SHIFT", ())
+        older = store._file.open()
+    change = "UPDATE account SET version = version + 1, counters = '{}'"
+    older.execute(change)
+    store.transact("a", STEP)
+    with pytest.raises(sqlite3.OperationalError, match="version"):
+        older.execute(change)
+    older.close()
+    assert store.load("a", ["r"]).counters == {"a": 1}
     store.close()
 
 
@@ -318,8 +338,22 @@ def test_a_wait_that_is_no_time_is_refused(wrong: float) -> None:
         """UPDATE account SET names = '{"a":1}'""",
         "UPDATE account SET names = '[1]'",
         """UPDATE account SET names = '["a","a"]', counters = zeroblob(16)""",
-        "UPDATE account SET version = 'x'",
         "UPDATE account SET wakes = 'x'",
+        "UPDATE change SET number = 7",
+        "UPDATE change SET number = 'x' WHERE slot = 5",
+        "DELETE FROM change WHERE slot = 5",
+        "DELETE FROM change",
+        "UPDATE change SET account = 'x'",
+        "UPDATE change SET counters = zeroblob(12) WHERE account = 2",
+        "UPDATE change SET counters = NULL WHERE account = 2",
+        "UPDATE change SET wakes = NULL WHERE account = 2",
+        "UPDATE change SET gone = x'00'",
+        "UPDATE change SET key = x'00', value = x'31'",
+        "UPDATE change SET key = 'k', value = 'x'",
+        "UPDATE change SET due = 'x'",
+        "UPDATE folded SET number = 'x'",
+        "DELETE FROM folded",
+        "DROP TABLE change",
         "UPDATE clock SET base = 'x'",
         "UPDATE clock SET boot = x'00'",
         "UPDATE clock SET ceiling = 'x'",
@@ -331,6 +365,8 @@ def test_a_wait_that_is_no_time_is_refused(wrong: float) -> None:
 def test_contents_that_are_not_ours_are_told_as_damage_and_left_alone(path: Path, statement: str) -> None:
     store = SQLiteStore(path)
     store.transact("a", STEP)
+    for _ in range(RING + 1):  # so that the first change is where it belongs, and the latest are not
+        store.transact("b", Transaction(add={"b": 1}))
     store.close()
     other = sqlite3.connect(path)
     other.execute(statement)
@@ -338,10 +374,11 @@ def test_contents_that_are_not_ours_are_told_as_damage_and_left_alone(path: Path
     other.execute("PRAGMA wal_checkpoint")
     other.close()
     content = path.read_bytes()
+    account = "b" if "= 2" in statement else "a"
     with pytest.raises(StoreError, match=r"damaged.*Restore it from a copy"):
-        store.transact("a", Transaction(add={"a": 1}))
+        store.transact(account, Transaction(add={account: 1}))
     with pytest.raises(StoreError, match="damaged"):
-        store.load("a", ["r"])
+        store.load(account, ["r"])
     store.close()
     assert path.read_bytes() == content
 
@@ -349,6 +386,8 @@ def test_contents_that_are_not_ours_are_told_as_damage_and_left_alone(path: Path
 def test_a_record_that_is_no_bytes_is_told_as_damage(path: Path) -> None:
     store = SQLiteStore(path)
     store.transact("a", STEP)
+    for _ in range(RING + 1):
+        store.transact("a", Transaction(add={"a": 1}))
     with sqlite3.connect(path) as other:
         other.execute("UPDATE record SET value = 5")
     other.close()

@@ -17,6 +17,7 @@ import pytest
 
 from budgetguard.ports import Put, Transaction
 from budgetguard.stores import _sqlite_turns
+from budgetguard.stores._sqlite_ring import RING
 from budgetguard.stores.sqlite import SQLiteStore
 
 SHIFT = Transaction(add={"a": 1, "b": -1}, put={"r": Put(b"1", 60.0)}, wake=True)
@@ -136,7 +137,7 @@ def tasks(store: SQLiteStore) -> None:
     ("act", "state"),
     [
         *((act, state) for act in (one, look, close, task) for state in ("open", "new")),
-        *((act, "known") for act in (one, task)),
+        *((act, state) for act in (one, task) for state in ("known", "full")),
         (tasks, "open"),
     ],
 )
@@ -152,14 +153,19 @@ def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
     monkeypatch.setattr(_sqlite_turns, "_TRUST_CALL", 60.0)
     monkeypatch.setattr(_sqlite_turns, "_LAST", 60.0)
     number = came = 0
+    stride = 11 if state == "full" else 1  # most of these steps are rounds of the same loop
     while True:
         store = SQLiteStore(tmp_path / f"{number}.db", durable=durable, busy_timeout=2.0)
         if state != "new":
             store.transact("a", Transaction())
             store.load("a")
-        if state == "known":  # so it need not look before it changes it
+        if state in {"known", "full"}:  # so it need not look before it changes it
             store.transact("a", SHIFT)
             store.transact("a", BACK)
+        if state == "full":  # so the next change puts all before it where it belongs
+            room = RING - 1 - (store._books.written.number - store._books.written.folded)
+            store.transact("b", Transaction(put={f"r{number}": Put(b"1") for number in range(room + 1)}))
+            assert not store._books.written.has_room(store._links.writer().execute, 1)
         interrupt = Interrupt(number)
         try:
             with interrupt:
@@ -172,5 +178,5 @@ def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
         see_that_it_goes_on(store, other)
         store.close()
         assert not store._links.can_write
-        number += 1
+        number += stride
     assert came > 20

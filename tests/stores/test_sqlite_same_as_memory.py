@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from budgetguard.ports import Put, Transaction
 from budgetguard.stores import MemoryStore
+from budgetguard.stores._sqlite_ring import RING
 from budgetguard.stores.sqlite import SQLiteStore
 from budgetguard.testing import ManualClock
 
@@ -22,6 +23,8 @@ VALUES = st.sampled_from([b"", b"1", b"22"])
 LEASES = st.sampled_from([None, 0.0, 1.0, 2.5])
 AMOUNTS = st.integers(-3, 3) | st.sampled_from([10**15, -(10**20)])
 PUTS = st.dictionaries(RECORDS, st.builds(Put, VALUES, LEASES), max_size=2)
+
+MANY = st.sampled_from([3, RING // 2, RING + 2])
 
 TRANSACTIONS = st.builds(
     Transaction,
@@ -65,6 +68,23 @@ class SameAsMemory(RuleBasedStateMachine):
     def overwrite(self, account: str, put: dict[str, Put], who: int) -> None:
         drop = {key: value for (of, key), value in self.known.items() if of == account and key in put}
         self.transact(account=account, transaction=Transaction(put=put, drop=drop), who=who)
+
+    @rule(account=ACCOUNTS, times=st.sampled_from([1, 60, RING - 1, RING + 1]), who=st.integers(0, 1))
+    def go_on(self, account: str, times: int, who: int) -> None:
+        for _ in range(times):
+            self.transact(account=account, transaction=Transaction(add={"x": 1, "y": -1}), who=who)
+
+    @rule(
+        account=ACCOUNTS, first=st.integers(0, 2), size=st.sampled_from([3, RING // 2, RING + 2]), who=st.integers(0, 1)
+    )
+    def put_many(self, account: str, first: int, size: int, who: int) -> None:
+        put = {f"s{number:03}": Put(b"1") for number in range(first, first + size)}
+        self.transact(account=account, transaction=Transaction(put=put), who=who)
+
+    @rule(account=ACCOUNTS, first=st.integers(0, 2), size=MANY, who=st.integers(0, 1))
+    def drop_many(self, account: str, first: int, size: int, who: int) -> None:
+        drop = {f"s{number:03}": b"1" for number in range(first, first + size)}
+        self.transact(account=account, transaction=Transaction(drop=drop), who=who)
 
     @rule(account=ACCOUNTS, records=st.lists(RECORDS, max_size=3), due=st.booleans(), who=st.integers(0, 1))
     def load(self, account: str, records: list[str], due: bool, who: int) -> None:
