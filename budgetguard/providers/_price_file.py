@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,7 +50,15 @@ def price_list(shipped: str, changes: Prices) -> tuple[dict[str, Any], str]:
 
 @cache
 def _shipped(name: str) -> Mapping[str, Any]:
-    return tomllib.loads(resources.files("budgetguard.providers").joinpath(name).read_text("utf-8"))
+    from importlib import resources  # noqa: PLC0415 - only whoever makes an adapter reads a list
+
+    return _parsed(resources.files("budgetguard.providers").joinpath(name).read_text("utf-8"))
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    import tomllib  # noqa: PLC0415 - as above
+
+    return tomllib.loads(text)
 
 
 def _from_file(path: Any) -> Mapping[str, Any]:
@@ -64,7 +70,7 @@ def _from_file(path: Any) -> Mapping[str, Any]:
             content = file.read(_FILE_MAX + 1)
         if len(content) > _FILE_MAX:
             raise SettingError("prices", shown, f"give a TOML file of at most {_FILE_MAX} bytes")
-        return tomllib.loads(content.decode())
+        return _parsed(content.decode())
     except OSError as error:
         right = f"give a TOML file that can be read ({error.strerror or type(error).__name__})"
         raise SettingError("prices", shown, right) from error
