@@ -13,6 +13,7 @@ from budgetguard._core.endings import finish
 from budgetguard._core.permits import give_back
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.records import Stage
+from budgetguard._core.serving import Place
 from budgetguard._core.settlement import settle
 from budgetguard._core.steps import Flow
 from budgetguard._core.till import Draft
@@ -88,6 +89,15 @@ class Handle(Scope):
         refused = account.refusal(credits)
         if refused is not None:
             raise refused
+        return False
+
+    def _called(self, place: Place) -> bool:
+        """After the wait in line: whether it has its slots; if not, it goes on the long way from where it stands."""
+        self._made = self._account.go_on(place)
+        if self._made is None:
+            self._draft = place.draft
+            return True
+        self._lock = threading.Lock()
         return False
 
     @property

@@ -62,11 +62,7 @@ class Reserving:
         own = self.own
         if pool == "" and task_id is None and tags is None and deadline is None and is_plain(credits, slots, priority):
             if own.is_quick:
-                had = quickly(self, own, credits, slots)
-                if had is None and own.must_wait() and self.driver.join_question(own):
-                    had = quickly(self, own, credits, slots)
-                if had is not None:
-                    return had
+                return quickly(self, own, credits, slots)
             hold = self.engine.permit(Quote(credits, slots), 0, None, ())
             permit = Permit(self, own, hold, None)
         else:

@@ -8,12 +8,14 @@ ends, and the next reading shows what happened). Until then its lease is renewed
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
+from budgetguard._core.account import Hold
 from budgetguard._core.joining import enter
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.settlement import abandon
@@ -21,7 +23,9 @@ from budgetguard._core.steps import Flow
 from budgetguard._core.stopping import Stop, stoppable
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._handle import Handle
+from budgetguard._names import new_portable_name
 from budgetguard.errors import StoreError
+from budgetguard.model import Quote
 
 __all__ = ["AsyncPermit", "Permit", "aobtain", "obtain", "plain", "quickly"]
 
@@ -90,6 +94,28 @@ class Permit(Handle):
 
     def _run(self, flow: Flow[None]) -> None:
         self._guard.driver.run(self._account, flow)
+
+    def _get(self) -> None:
+        """Get what the quick path did not have at once: by the next reading, or in line."""
+        account = self._account
+        wanting = account.must_wait() and self._guard.driver.join_question(account)
+        if not ((wanting and self._have_quickly(*self._asked)) or self._waited_in_line()):
+            self._admit()
+
+    def _waited_in_line(self) -> bool:
+        """Wait in line, if it lacks slots only; ``False`` if that is not the way."""
+        account, driver, name = self._account, self._guard.driver, new_portable_name()
+        try:
+            place = account.join_line(weakref.ref(self), name, *self._asked)
+            if place is None:
+                return False
+            driver.stand(account, place)
+            return self._called(place) or self._admit()
+        except BaseException:
+            if not account.withdraw(name):
+                with contextlib.suppress(StoreError):  # what cannot be given back now comes back when its lease ends
+                    driver.run(account, abandon(account, Hold(name, Quote(*self._asked))))
+            raise
 
     def _admit(self, *, now: bool = False, stop: Stop | None = None) -> bool:
         guard, account, hold = self._guard, self._account, self._hold
@@ -167,15 +193,31 @@ class AsyncPermit(Handle):
             await self._guard.driver.run(self._account, flow)
 
     async def _get(self) -> Self:
-        if not (self._is_had or self._had_quickly() or (await self._waited_with_the_herd() and self._had_quickly())):
-            await self._admit()
+        account = self._account
+        if self._is_had or self._had_quickly():
+            return self
+        if self._made is None and account.is_quick:
+            if account.must_wait() and await self._guard.driver.join_question(account) and self._had_quickly():
+                return self
+            if await self._waited_in_line():
+                return self
+        await self._admit()
         return self
 
-    async def _waited_with_the_herd(self) -> bool:
-        """Where nobody can go on without a new reading, wait for the one that was asked for."""
-        account = self._account
-        wanting = self._made is None and account.is_quick and account.must_wait()
-        return wanting and await self._guard.driver.join_question(account)
+    async def _waited_in_line(self) -> bool:
+        """Wait in line, if it lacks slots only; ``False`` if that is not the way."""
+        account, driver, name = self._account, self._guard.driver, new_portable_name()
+        try:
+            place = account.join_line(weakref.ref(self), name, *self._asked)
+            if place is None:
+                return False
+            await driver.stand(account, place)
+            return self._called(place) or await self._admit()
+        except BaseException:
+            if not account.withdraw(name):
+                with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):  # it comes back with its lease
+                    await driver.run(account, abandon(account, Hold(name, Quote(*self._asked))))
+            raise
 
     async def _admit(self, *, now: bool = False) -> bool:
         guard, account, hold = self._guard, self._account, self._hold
@@ -199,15 +241,18 @@ class AsyncPermit(Handle):
         return self._had
 
 
-def quickly(guard: Holding, own: QuickAccount, credits: int, slots: int) -> Permit | None:
-    """Get a plain permit on the quick path; ``None`` if only the long way can tell.
+def quickly(guard: Holding, own: QuickAccount, credits: int, slots: int) -> Permit:
+    """Get a plain permit: on the quick path if that is to be had.
 
     Raises:
-        InsufficientCredits: If it cannot be had.
+        Refused: If it cannot be had.
     """
     permit = Permit.__new__(Permit)
     permit._guard, permit._account = guard, own  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return permit if permit._have_quickly(credits, slots) else None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if not permit._have_quickly(credits, slots):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        permit._asked = (credits, slots)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        permit._get()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return permit
 
 
 def plain(guard: AsyncHolding, credits: int, slots: int) -> AsyncPermit:

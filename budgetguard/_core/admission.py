@@ -39,7 +39,10 @@ def admit(account: Account, hold: Hold) -> Flow[None]:
             hold.number = account.number()
         line = account.line(hold.quote.pool)
         while True:
-            if hold.record is not None:
+            if hold.ticket is not None:
+                yield from account.load()
+                yield from _stand(account, hold, line, hold.ticket)  # it waited already, on the quick path
+            elif hold.record is not None:
                 pass  # its first step was taken already
             elif hold.quote.slots and len(line):
                 yield from _queue(account, hold, line, "line")
@@ -184,6 +187,12 @@ def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
         yield from Tell(
             Queued(account.name, now, hold.id, quote.credits, quote.slots, quote.pool, why, place, tags=hold.tags)
         )
+    yield from _stand(account, hold, line, ticket)
+
+
+def _stand(account: Account, hold: Hold, line: Line, ticket: Ticket) -> Flow[None]:
+    """Stand in line until the call has its slots, and leave it."""
+    policy = account.policy
     renewed = account.view.now
     while True:
         if line.head is ticket:

@@ -9,6 +9,7 @@ around it.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Line", "Signal", "Ticket"]
@@ -29,11 +30,13 @@ class Signal(Protocol):
 class Ticket:
     """A place in line, or just somebody who wants to be woken."""
 
-    __slots__ = ("announced", "gone", "order", "signal", "woken")
+    __slots__ = ("announced", "gone", "is_place", "order", "signal", "woken")
 
     def __init__(self, priority: int = 0, number: int = 0) -> None:
         self.order = (-priority, number)
         self.gone = True
+        self.is_place = False
+        """Whether whoever frees a slot hands it to the waiter; any other takes it himself."""
         self.announced = False
         """Whether other processes know that it waits."""
         self.woken = False
@@ -47,6 +50,10 @@ class Ticket:
         if self.signal is not None:
             self.signal.set()
 
+    def is_deserted(self) -> bool:
+        """Tell whether nobody is there any more who could give it up himself."""
+        return False
+
     def __lt__(self, other: Ticket) -> bool:
         return self.order < other.order
 
@@ -57,7 +64,7 @@ class Ticket:
 class Line:
     """The tickets of one limit, in order."""
 
-    __slots__ = ("_heap", "announced", "waiting")
+    __slots__ = ("_heap", "announced", "places", "waiting")
 
     def __init__(self) -> None:
         self.announced = 0
@@ -65,6 +72,8 @@ class Line:
         self._heap: list[Ticket] = []
         self.waiting = 0
         """How many wait."""
+        self.places = 0
+        """How many of them are handed their slots."""
 
     def __len__(self) -> int:
         return self.waiting
@@ -74,6 +83,7 @@ class Line:
         ticket.gone = False
         heapq.heappush(self._heap, ticket)
         self.waiting += 1
+        self.places += ticket.is_place
 
     def leave(self, ticket: Ticket) -> bool:
         """Give the place up; says whether the ticket had one. Twice is harmless."""
@@ -82,19 +92,37 @@ class Line:
         ticket.gone = True
         self.announced -= ticket.announced
         self.waiting -= 1
+        self.places -= ticket.is_place
         if len(self._heap) > 2 * self.waiting + _SLACK:
             # Those who left behind a head that stays must not pile up.
             self._heap = [other for other in self._heap if not other.gone]
             heapq.heapify(self._heap)
         return True
 
+    def entrust(self, ticket: Ticket) -> None:
+        """Let a waiter take his slots himself from here on."""
+        if ticket.is_place:
+            ticket.is_place = False
+            self.places -= not ticket.gone
+
+    def find(self, wanted: Callable[[Ticket], bool]) -> Ticket | None:
+        """Find who waits and is wanted. Walks the line."""
+        return next((ticket for ticket in self._heap if not ticket.gone and wanted(ticket)), None)
+
     @property
     def head(self) -> Ticket | None:
         """Whose turn it is."""
         heap = self._heap
-        while heap and heap[0].gone:
-            heapq.heappop(heap)
-        return heap[0] if heap else None
+        while heap:
+            ticket = heap[0]
+            if ticket.gone:
+                heapq.heappop(heap)
+            elif ticket.is_deserted():
+                self.leave(ticket)
+                heap = self._heap
+            else:
+                return ticket
+        return None
 
     def place(self, ticket: Ticket) -> int:
         """Count the place from 1. Walks the line: for messages and events only."""

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from budgetguard._core import counters as c
-from budgetguard._core.account import Account
 from budgetguard._core.counters import View, micros
 from budgetguard._core.records import PORTABLE, Record, clean, task_key
 from budgetguard._core.search import insufficient
-from budgetguard._core.till import Draft, Shelf, Till
+from budgetguard._core.serving import ServingAccount
+from budgetguard._core.till import Draft, Till
 from budgetguard.errors import InsufficientCredits
 from budgetguard.model import TaskSeen, TaskState
 from budgetguard.policy import Policy
@@ -26,54 +26,14 @@ _STILL = 1000
 """Microseconds for which what was said of an account may be said again."""
 
 
-class QuickAccount(Account):
+class QuickAccount(ServingAccount):
     """An account that decides plain calls by itself where it has a till. Safe to share between threads."""
 
-    __slots__ = (
-        "_calls",
-        "_credits_headroom",
-        "_life",
-        "_line",
-        "_max_stale",
-        "_recheck_after",
-        "_slots_headroom",
-        "_tasks",
-        "_till",
-        "_wake",
-        "is_quick",
-    )
-
-    _till: Till
-    _calls: Shelf
-    _tasks: Shelf
-    _wake: Callable[[], None]
+    __slots__ = ("_max_stale", "_recheck_after")
 
     def __init__(self, name: str, policy: Policy, **terms: Any) -> None:
         super().__init__(name, policy, **terms)
-        self.is_quick = False
-        """Whether there is a till, so that what is said below may be asked at all."""
-        self._line = self.line("")
         self._max_stale, self._recheck_after = micros(policy.max_stale), micros(policy.recheck_after)
-        self._credits_headroom, self._slots_headroom = policy.credits_headroom, policy.slots_headroom
-        self._life = 0
-        """The life of the account that this process knows."""
-
-    def forked(self) -> None:
-        """Begin as a process that was forked: the line is a new one too."""
-        super().forked()
-        self._line = self.line("")
-
-    def attend(self, till: Till, wake: Callable[[], None]) -> None:
-        """Decide plain calls on a till from here on, unless somebody listens or calls are charged at their end.
-
-        Args:
-            till: The account's, which every guard of the same store shares.
-            wake: Lets everybody who waits for the account look again.
-        """
-        self._till, self._wake = till, wake
-        self._calls = till.shelf(micros(self.policy.lease), self.task_lease, tasks=False)
-        self._tasks = till.shelf(micros(self.task_lease), self.task_lease, tasks=True)
-        self.is_quick = not self.listening and not self.books.at_completion
 
     def moment(self) -> tuple[Till, int, int]:
         """Give the till, its last move, and until when what is said now may be said again if it makes no other."""
@@ -89,7 +49,7 @@ class QuickAccount(Account):
             if till.life != self._life:
                 self._learn()
                 return None
-            if now - till.read_at > self.max_age or self._line.waiting:
+            if now - till.read_at > self.max_age or (slots and self._line.waiting):
                 return None
             calls = self._calls
             due = now + calls.lease
@@ -130,7 +90,10 @@ class QuickAccount(Account):
             if draft.shelf is not calls or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
                 return False
             till.book(draft, calls, charge)
-        if till.shared or self.watchers or self._line.waiting or len(self.lines) > 1:
+            if self._line.places:
+                self._hand_on()
+        line = self._line
+        if till.shared or self.watchers or line.waiting > line.places or len(self.lines) > 1:
             self._wake()
         return True
 
@@ -141,6 +104,8 @@ class QuickAccount(Account):
             if draft.shelf is not calls or not (till.is_open or till.open(till.now())):
                 return False
             till.give_back(draft, calls)
+            if self._line.places:
+                self._hand_on()
         self._news()
         return True
 
@@ -156,11 +121,14 @@ class QuickAccount(Account):
                 return None
             return draft.record(self.task_lease)
 
-    def withdraw(self, id: str) -> None:
-        """Give a call back that was taken, perhaps, before its holder could know of it. Harmless if it was not."""
+    def withdraw(self, id: str) -> bool:
+        """Give a call back that was taken, or waits, perhaps, before its holder could know of it. Harmless if not.
+
+        ``False`` if only the long way can do it.
+        """
+        left = self.leave_line(id)
         draft = self._calls.get(id)
-        if draft is not None:
-            self.release(draft)
+        return left if draft is None else self.release(draft)
 
     def accept(self, draft: Draft, charge: int, task_id: str = "") -> bool:
         """Accept a call; its slots stay with its task, or without one with its holder."""
@@ -188,8 +156,9 @@ class QuickAccount(Account):
             if draft.shelf is not tasks or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
                 return False
             till.finish(draft, tasks, draft.id, draft.charge)
-        if till.shared or self.watchers or self._line.waiting or len(self.lines) > 1:
-            self._wake()
+            if self._line.places:
+                self._hand_on()
+        self._news()
         return True
 
     def finish(self, task: TaskSeen) -> bool:
@@ -216,10 +185,13 @@ class QuickAccount(Account):
             elif charge != draft.charge and draft.bucket != till.bucket:
                 return False
             till.finish(draft, tasks, name, charge)
+            if self._line.places:
+                self._hand_on()
         self._news()
         return True
 
     def _news(self) -> None:
-        """Something is free: let those look again who wait for it, if anybody does."""
-        if self._till.shared or self.watchers or self._line.waiting or len(self.lines) > 1:
+        """Something is free: let those look again who wait for it and are not served here, if anybody does."""
+        line = self._line
+        if self._till.shared or self.watchers or line.waiting > line.places or len(self.lines) > 1:
             self._wake()

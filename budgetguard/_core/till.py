@@ -13,6 +13,9 @@ A call decided here has no record but a *draft*. Whoever asks for the record fin
 may end it as any other; its holder then finds out. Its lease is not renewed while it is a draft: when it falls due,
 whoever holds it either still does, and it begins anew, or is gone.
 
+A call that lacks only slots may wait as a draft too: it holds its credits, and is given its slots here by whoever frees
+some.
+
 Every draft carries the mark that was installed when it was taken. It is ended here only under the same mark and no
 later generation; then its ending is what `Books.accept` and `Books.finish` add for it (no doubt, no reading since),
 which tests/core/test_till.py compares, transaction by transaction. Anything else goes the long way.
@@ -26,7 +29,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 from budgetguard._core import counters as c
 from budgetguard._core.counters import Pool, tagged
@@ -40,7 +43,20 @@ _POOL = Pool("")
 class Draft:
     """What is held for one plain call, without a record. Changed only under the till's lock."""
 
-    __slots__ = ("bucket", "charge", "credits", "due", "id", "mark", "owner", "shelf", "slots", "task_id", "word")
+    __slots__ = (
+        "bucket",
+        "charge",
+        "credits",
+        "due",
+        "id",
+        "mark",
+        "owner",
+        "shelf",
+        "slots",
+        "task_id",
+        "waits",
+        "word",
+    )
 
     def __init__(
         self, id: str, credits: int, slots: int, mark: int, due: int, owner: Callable[[], object] | None, shelf: Shelf
@@ -48,6 +64,8 @@ class Draft:
         self.id = id
         self.credits = credits
         self.slots = slots
+        self.waits = False
+        """Whether it stands in line: it holds its credits, and not its slots yet."""
         self.mark = mark
         """The mark that was installed when it was taken, and the generation under which it is accepted."""
         self.due = due
@@ -67,7 +85,8 @@ class Draft:
     def record(self, task_lease: float) -> Record:
         """Write it as a record; *task_lease* is how long its task is believed to run, in seconds."""
         if self.bucket < 0:
-            return Record(self.id, Stage.RESERVED, self.credits, self.slots, task_lease=task_lease)
+            stage = Stage.WAITING if self.waits else Stage.RESERVED
+            return Record(self.id, stage, self.credits, self.slots, task_lease=task_lease)
         return Record(
             self.id,
             Stage.ACCEPTED,
@@ -130,6 +149,7 @@ class Till:
         "shared",
         "shelves",
         "slots",
+        "waiting",
         "written",
     )
 
@@ -144,7 +164,7 @@ class Till:
         self.lock = lock
         self.now = now
         self.written = written
-        self.shelves: dict[tuple[int, float, str], Shelf] = {}
+        self.shelves: dict[tuple[str, int, float], Shelf] = {}
         self.is_open = False
         self.moves = 0
         """Grows with everything that changes what is free, held or known of the account."""
@@ -158,6 +178,8 @@ class Till:
         """Credits that were accepted since."""
         self.running = 0
         """Slots of calls that were accepted since, less those of tasks that ended."""
+        self.waiting = 0
+        """Credits of calls in line, less those of calls that left it since."""
         self.mark = self.life = self.read_at = self.bucket = -1
         """What the counters of these names were; -1 while the till is closed."""
         self.firm = False
@@ -177,7 +199,7 @@ class Till:
             return False
         self.credits = self._credits = find(c.CREDITS, 0)
         self.slots = self._slots = find(_POOL.slots, 0)
-        self.charged = self.running = 0
+        self.charged = self.running = self.waiting = 0
         self.read_at, self.life, self.bucket = find(c.READ_AT, 0), find(c.LIFE, 0), find(c.CREDITS_GENERATION, 0)
         self.firm = not (find(c.CREDITS_DOUBT, 0) or find(c.CREDITS_OPEN, 0) or find(c.SLACK, 0))
         self.mark, self.is_open = mark, True
@@ -194,6 +216,7 @@ class Till:
             {
                 c.SERIAL: find(c.SERIAL, 0) + 1,
                 c.CREDITS: self.credits,
+                c.WAITING: find(c.WAITING, 0) + self.waiting,
                 _POOL.slots: self.slots,
                 _POOL.open: find(_POOL.open, 0) + opened,
                 _POOL.running: find(_POOL.running, 0) + self.running,
@@ -224,6 +247,39 @@ class Till:
         shelf[id], self.credits, self.slots = draft, credits_left, slots_left
         self.moves += 1
         return draft
+
+    def queue(
+        self, line: Shelf, credits_floor: int, id: str, credits: int, slots: int, due: int, owner: Callable[[], object]
+    ) -> Draft | None:
+        """Hold the credits of a call that is to wait for its slots, if they do not fall below their floor."""
+        credits_left = self.credits - credits
+        if credits_left < credits_floor:
+            return None
+        draft = Draft(id, credits, slots, self.mark, due, owner, line)
+        waiting = self.waiting + credits
+        draft.waits = True
+        line[id], self.credits, self.waiting = draft, credits_left, waiting
+        self.moves += 1
+        return draft
+
+    def serve(self, draft: Draft, line: Shelf, calls: Shelf, credits_floor: int, slots_floor: int, due: int) -> bool:
+        """Give one that waits its slots, if its credits still are there."""
+        slots_left, waiting, id = self.slots - draft.slots, self.waiting - draft.credits, draft.id
+        if slots_left < slots_floor or (draft.credits and self.credits < credits_floor):
+            return False
+        del line[id]
+        calls[id], draft.shelf, draft.due, draft.mark = draft, calls, due, self.mark
+        self.slots, self.waiting, draft.waits = slots_left, waiting, False
+        self.moves += 1
+        return True
+
+    def leave(self, draft: Draft, line: Shelf) -> None:
+        """Give one that waits back whole."""
+        credits, waiting = self.credits + draft.credits, self.waiting - draft.credits
+        del line[draft.id]
+        self.credits, self.waiting = credits, waiting
+        draft.shelf, draft.waits, draft.word = None, False, "released"
+        self.moves += 1
 
     def give_back(self, draft: Draft, shelf: Shelf) -> None:
         """Give an open draft back whole."""
@@ -263,10 +319,10 @@ class Till:
 
     # -- drafts -------------------------------------------------------------------------------------------------------
 
-    def shelf(self, lease: int, task_lease: float, *, tasks: bool) -> Shelf:
-        """Find the shelf of drafts with such leases."""
-        key = task_key if tasks else call_key
-        return self.shelves.setdefault((lease, task_lease, key.__name__), Shelf(lease, task_lease, key))
+    def shelf(self, kind: Literal["calls", "line", "tasks"], lease: int, task_lease: float) -> Shelf:
+        """Find the shelf of drafts of a kind with such leases."""
+        key = task_key if kind == "tasks" else call_key
+        return self.shelves.setdefault((kind, lease, task_lease), Shelf(lease, task_lease, key))
 
     def look(self, key: str) -> bytes | None:
         """Read the record a draft stands for, by the record's key."""

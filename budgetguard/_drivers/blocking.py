@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.direct import begin, heard
 from budgetguard._core.line import Ticket
+from budgetguard._core.serving import Place, ServingAccount
 from budgetguard._core.steps import (
     Ask,
     Asked,
@@ -88,6 +89,11 @@ class BlockingDriver:
         if isinstance(signal, threading.Event):
             signal.wait()
         return True
+
+    def stand(self, account: ServingAccount, place: Place) -> None:
+        """Wait in line on the quick path, until the place has its slots or must go on as a flow."""
+        while (seconds := account.patience(place)) is not None:
+            _wait(account, place, seconds)
 
     def take(self, account: Account, hold: Hold) -> bool:
         """Let a call through by its first step; ``False`` if `admit` must go on from there."""

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.direct import begin, heard
 from budgetguard._core.line import Ticket
+from budgetguard._core.serving import Place, ServingAccount
 from budgetguard._core.steps import (
     Ask,
     Asked,
@@ -92,6 +93,11 @@ class ConcurrentDriver:
         if isinstance(signal, _Signal):
             await signal.wait()
         return True
+
+    async def stand(self, account: ServingAccount, place: Place) -> None:
+        """Wait in line on the quick path, until the place has its slots or must go on as a flow."""
+        while (seconds := account.patience(place)) is not None:
+            await _wait(account, place, seconds)
 
     async def take(self, account: Account, hold: Hold) -> bool:
         """Let a call through by its first step; ``False`` if `admit` must go on from there."""
