@@ -69,7 +69,7 @@ class Line:
     def __init__(self) -> None:
         self.announced = 0
         """Tickets that other processes know of: heads, and those a higher priority went before later."""
-        self._heap: list[Ticket] = []
+        self._heap: list[tuple[int, int, Ticket]] = []
         self.waiting = 0
         """How many wait."""
         self.places = 0
@@ -81,7 +81,7 @@ class Line:
     def join(self, ticket: Ticket) -> None:
         """Take the place the ticket's priority and number give it."""
         ticket.gone = False
-        heapq.heappush(self._heap, ticket)
+        heapq.heappush(self._heap, (*ticket.order, ticket))
         self.waiting += 1
         self.places += ticket.is_place
 
@@ -95,7 +95,7 @@ class Line:
         self.places -= ticket.is_place
         if len(self._heap) > 2 * self.waiting + _SLACK:
             # Those who left behind a head that stays must not pile up.
-            self._heap = [other for other in self._heap if not other.gone]
+            self._heap = [entry for entry in self._heap if not entry[-1].gone]
             heapq.heapify(self._heap)
         return True
 
@@ -107,14 +107,14 @@ class Line:
 
     def find(self, wanted: Callable[[Ticket], bool]) -> Ticket | None:
         """Find who waits and is wanted. Walks the line."""
-        return next((ticket for ticket in self._heap if not ticket.gone and wanted(ticket)), None)
+        return next((ticket for *_, ticket in self._heap if not ticket.gone and wanted(ticket)), None)
 
     @property
     def head(self) -> Ticket | None:
         """Whose turn it is."""
         heap = self._heap
         while heap:
-            ticket = heap[0]
+            ticket = heap[0][-1]
             if ticket.gone:
                 heapq.heappop(heap)
             elif ticket.is_deserted():
@@ -126,7 +126,7 @@ class Line:
 
     def place(self, ticket: Ticket) -> int:
         """Count the place from 1. Walks the line: for messages and events only."""
-        return 1 + sum(1 for other in self._heap if not other.gone and other.order < ticket.order)
+        return 1 + sum(1 for *_, other in self._heap if not other.gone and other.order < ticket.order)
 
     def __repr__(self) -> str:
         return f"Line({self.waiting} waiting)"

@@ -169,6 +169,8 @@ class ServingAccount(Account):
 
     def go_on(self, place: Place) -> Hold | None:
         """Let it go on as a flow from the place where it stands; ``None`` if it has its slots."""
+        if not place.draft.waits:
+            return None
         till = self._till
         with till.lock, self.lock:
             draft = place.draft
