@@ -10,6 +10,7 @@ import httpx
 from budgetguard import _bodies, _http
 from budgetguard._asking import Asking, AsyncAsking
 from budgetguard._core.account import Account, Hold
+from budgetguard._core.serving import Place
 from budgetguard._core.settlement import abandon, call, finish
 from budgetguard._desk import AsyncGuarding, Desk, Exchange, Guarding
 from budgetguard._http import CallOptions
@@ -49,8 +50,12 @@ class PaidCalls:
         return self._drive(request, route, account, hold, exchange)
 
     def send_plain(self, request: httpx.Request, plain: PlainCall) -> httpx.Response:
-        """Send a call that was admitted on the quick path."""
+        """Send a call that was admitted on the quick path, or waits there."""
         exchange = Exchange()
+        if plain.place is not None:
+            hold = self._wait_in_line(plain, plain.place)
+            if hold is not None:
+                return self._drive(request, plain.route, plain.account, hold, exchange)
         try:
             verdict = self._send(request, plain.route, exchange)
         except BaseException:
@@ -62,6 +67,17 @@ class PaidCalls:
         if verdict.task_id is None and not response.is_closed:
             self._end_with(response, plain)
         return response
+
+    def _wait_in_line(self, plain: PlainCall, place: Place) -> Hold | None:
+        """Wait until a call may be sent; what it gives is to go on the long way."""
+        try:
+            self._driver.stand(plain.account, place)
+            return plain.called()
+        except BaseException:
+            hold = plain.withdraw()
+            if hold is not None:
+                self.abandon(plain.account, hold, None)
+            raise
 
     def _end_with(self, response: httpx.Response, plain: PlainCall) -> None:
         """The same as `_finish_with`, for a call that was admitted on the quick path."""
@@ -195,8 +211,12 @@ class AsyncPaidCalls:
         return await self._drive(request, route, account, hold, exchange)
 
     async def send_plain(self, request: httpx.Request, plain: PlainCall) -> httpx.Response:
-        """Send a call that was admitted on the quick path."""
+        """Send a call that was admitted on the quick path, or waits there."""
         exchange = Exchange()
+        if plain.place is not None:
+            hold = await self._wait_in_line(plain, plain.place)
+            if hold is not None:
+                return await self._drive(request, plain.route, plain.account, hold, exchange)
         try:
             verdict = await self._send(request, plain.route, exchange)
         except BaseException:
@@ -208,6 +228,17 @@ class AsyncPaidCalls:
         if verdict.task_id is None and not response.is_closed:
             self._end_with(response, plain)
         return response
+
+    async def _wait_in_line(self, plain: PlainCall, place: Place) -> Hold | None:
+        """Wait until a call may be sent; what it gives is to go on the long way."""
+        try:
+            await self._driver.stand(plain.account, place)
+            return plain.called()
+        except BaseException:
+            hold = plain.withdraw()
+            if hold is not None:
+                await self.abandon(plain.account, hold, None)
+            raise
 
     def _end_with(self, response: httpx.Response, plain: PlainCall) -> None:
         """The same as `_finish_with`, for a call that was admitted on the quick path."""

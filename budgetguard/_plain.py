@@ -16,6 +16,7 @@ from budgetguard._believed import see_quote
 from budgetguard._core.account import Hold
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.records import clean
+from budgetguard._core.serving import Place
 from budgetguard._core.till import Draft
 from budgetguard._documents import decode
 from budgetguard._http import route_of
@@ -31,20 +32,34 @@ _ACCOUNTS_MAX = 1024
 
 
 class PlainCall:
-    """One call that was admitted at once, until its answer is settled."""
+    """One call that was admitted at once, or waits in line, until its answer is settled."""
 
-    __slots__ = ("__weakref__", "account", "draft", "quote", "route")
+    __slots__ = ("__weakref__", "account", "draft", "place", "quote", "route")
 
     def __init__(self, account: QuickAccount, route: Route, quote: Quote) -> None:
         self.account = account
         self.route = route
         self.quote = quote
         self.draft: Draft | None = None
+        self.place: Place | None = None
+        """Where it waits, until it was told to go on."""
 
     @property
     def name(self) -> str:
         """The name of its reservation."""
         return "" if self.draft is None else self.draft.id
+
+    def called(self) -> Hold | None:
+        """After the wait in line: ``None`` if it may be sent; else it goes on the long way from where it stands."""
+        place, self.place = self.place, None
+        hold = None if place is None else self.account.go_on(place)
+        if hold is not None:
+            hold.quote = self.quote
+        return hold
+
+    def withdraw(self) -> Hold | None:
+        """Give it back, wherever it is; what only the long way can give back is named by what it gives."""
+        return None if self.account.withdraw(self.name) else Hold(self.name, self.quote)
 
     def settle(self, verdict: Verdict, *, over: bool) -> bool:
         """Book that the provider took it; ``False`` if only the long way will do.
@@ -109,10 +124,15 @@ class PlainCalls:
         name = new_name()
         try:
             call.draft = account.take(weakref.ref(call), name, quote.credits, quote.slots)
+            if call.draft is None:
+                call.place = account.join_line(weakref.ref(call), name, quote.credits, quote.slots)
+                if call.place is None:
+                    return None
+                call.draft = call.place.draft
         except BaseException:
             account.withdraw(name)
             raise
-        return None if call.draft is None else call
+        return call
 
     def _route(self, request: httpx.Request) -> Route | None:
         url = request.url
