@@ -57,6 +57,12 @@ SEEDS = {
     "the quick path gives out what is not there": 7,
     "a call accepted on the quick path is not tagged": 13,
     "a call is refused at once on an old reading": 7,
+    "who waits there is given slots that are not free": 28,
+    "who leaves the line there keeps his credits": 28,
+    "a newcomer overtakes the line on the quick path": 55,
+    "what comes free there is handed to nobody": 133,
+    "the head waits there whatever it would have to look at": 16099,
+    "the head waits there on any reading": 88,
 }
 
 
@@ -73,6 +79,7 @@ def test_the_search_meets_what_it_is_for() -> None:
     wanted |= {"QueueTimeout", "CreditsUnavailable", "killed", "suspended", "cancelled", "webhooks", "renewed", "late"}
     wanted |= {"Joined", "jobs", "jobs cancelled"}
     wanted |= {"taken at once", "settled at once", "ended at once", "refused at once"}
+    wanted |= {"served in line", "left the line", "went on as a flow"}
     assert not wanted - met.keys()
 
 

@@ -18,6 +18,7 @@ from budgetguard._core.ledger import Books
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.readings import Claim
 from budgetguard._core.records import PORTABLE, Record, Stage, call_key, clean, task_key
+from budgetguard._core.serving import Place
 from budgetguard._core.till import Draft
 from budgetguard.errors import InsufficientCredits
 from budgetguard.model import Capacity, Reading, TaskSeen, TaskState
@@ -45,8 +46,11 @@ class Owner:
 class Call:
     """One call in both stores."""
 
-    def __init__(self, id: str, draft: Draft | None, record: Record, mark: int, owner: Owner) -> None:
+    def __init__(
+        self, id: str, draft: Draft | None, record: Record, mark: int, owner: Owner, place: Place | None = None
+    ) -> None:
         self.id = id
+        self.place = place
         self.draft = draft
         self.record = record
         self.mark = mark
@@ -68,6 +72,7 @@ class Twins:
         self.calls: list[Call] = []
         self.claim: Claim | None = None
         self.numbers = 0
+        self.joined = self.served = 0
         self.quick = self.slow = 0
         """How many events went which way."""
 
@@ -127,6 +132,55 @@ class Twins:
         call = Call(id, draft, record, mark, owner)
         self.calls.append(call)
         return call
+
+    def join(self, credits: int, slots: int) -> Call | None:
+        """Wait in line on the quick path, if it takes that."""
+        self.numbers += 1
+        id, owner = f"{self.rng.choice(('', PORTABLE))}{self.numbers}", Owner()
+        record = Record(id, Stage.WAITING, credits, slots, task_lease=self.account.task_lease)
+        place = self.account.join_line(owner, id, credits, slots)
+        if place is None:
+            return None
+        self.quick += 1
+        self.joined += 1
+        self.only_long(self.books.take(record, within=micros(self.account.policy.max_age)))
+        call = Call(id, place.draft, record, -1, owner, place)
+        self.calls.append(call)
+        self.follow()
+        return call
+
+    def follow(self) -> None:
+        """Give those their slots in the long store who were served in the other, in the order of the line."""
+        for call in [call for call in self.calls if call.place is not None and not call.place.draft.waits]:
+            assert call.place is not None
+            assert call.place.gone
+            call.place, record = None, call.record
+            self.served += 1
+            self.only_long(self.books.take_slots(record, within=micros(self.account.policy.max_age)))
+            call.record, call.mark = record.moved(Stage.RESERVED), self.view[c.MARK]
+
+    def look(self, call: Call) -> None:
+        """Let one that waits see how long it has to: it may be served, or has to go on the long way."""
+        place = call.place
+        assert place is not None
+        if self.account.patience(place) is None and place.draft.waits:
+            hold = self.account.go_on(place)
+            assert hold is not None
+            assert hold.record is not None
+            assert hold.record.dumps() == call.record.dumps()
+            self.long.transact(NAME, self.books.renew(call.record))
+            self.account.line("").leave(place)  # as its flow does, sooner or later
+            call.place = call.draft = None
+        self.follow()
+
+    def leave(self, call: Call) -> None:
+        """Leave the line."""
+        self.calls.remove(call)
+        if self.account.leave_line(call.id):
+            self.only_long(self.books.release(call.record))
+        else:
+            self.both(lambda: self.books.release(call.record))
+        self.follow()
 
     def accept(self, call: Call, charge: int, task_id: str, *, at_once: bool = False) -> None:
         view = self.view
@@ -208,8 +262,15 @@ class Twins:
         """Let something happen."""
         rng = self.rng
         opened = [call for call in self.calls if call.record.stage is Stage.RESERVED]
+        waiting = [call for call in self.calls if call.place is not None]
         tasks = [call for call in self.calls if call.record.stage is Stage.ACCEPTED]
-        match rng.choice("tttttttttaaaaassrrfffeecccmiiixkp"):
+        match rng.choice("tttttttttaaaaassrrfffeecccmiiixkpjjjjlq"):
+            case "j":
+                self.join(rng.randrange(30), rng.choice((1, 1, 2)))
+            case "l" if waiting:
+                self.look(rng.choice(waiting))
+            case "q" if waiting:
+                self.leave(rng.choice(waiting))
             case "t":
                 self.take(rng.randrange(30), rng.choice((0, 1, 1, 2)))
             case "a" if opened:
@@ -244,17 +305,20 @@ class Twins:
 
 @pytest.mark.parametrize("terms", [{}, {"exclusive": True}, {"slots_headroom": 1}, {"refund_failed": True}])
 def test_the_quick_path_does_what_the_ledger_does(terms: dict[str, bool]) -> None:
-    quick = slow = 0
+    quick = slow = joined = served = 0
     for seed in range(SEEDS // 4):
         settings = {**{name: getattr(POLICY, name) for name in ("max_age", "lease", "task_lease", "credits_headroom")}}
         twins = Twins(seed, Policy(**settings, **terms))  # type: ignore[arg-type]
         twins.reading(100, 4, 0)
         for _ in range(EVENTS):
             twins.anything()
+            twins.follow()
             twins.check()
         quick, slow = quick + twins.quick, slow + twins.slow
+        joined, served = joined + twins.joined, served + twins.served
     assert quick > SEEDS  # it was taken at all,
-    assert slow > SEEDS  # and so was the long way
+    assert slow > SEEDS  # and so was the long way,
+    assert joined > served > SEEDS // 8  # and the line
 
 
 def ready(credits: int = 100, limit: int = 4, running: int = 0) -> Twins:

@@ -11,8 +11,8 @@ Some mistakes that suggest themselves are not here. The first three do no harm t
 - Noting no doubt where a task ends that was accepted while a reading was under way. Its acceptance noted the same.
 - Not waking the next in line when a head that waits is cancelled. Its credits go back in a transaction that wakes the
   heads of all lines, the new one too.
-- On the quick path: going on while a reading is under way, overtaking the line, waking nobody. They would do harm, but
-  too rarely for schedules of a dozen calls; tests/core/test_till.py sees each of them at once.
+- On the quick path: going on while a reading is under way, waking nobody. They would do harm, but too rarely for
+  schedules of a dozen calls; tests/core/test_till.py sees each of them at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from budgetguard._core import counters as c
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.counters import View, closed_at, tagged
 from budgetguard._core.ledger import Books
-from budgetguard._core.line import Ticket
+from budgetguard._core.line import Line, Ticket
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.readings import Claim, Readings
 from budgetguard._core.records import Record, Stage
+from budgetguard._core.serving import Place, ServingAccount
 from budgetguard._core.steps import Flow
 from budgetguard._core.till import Draft, Shelf, Till
 from budgetguard.model import Outcome
@@ -335,6 +336,35 @@ def _accept_untagged(original: Around, self: Till, draft: Draft, shelf: Shelf, c
     self.charged -= charge
 
 
+def _serve_beyond_floors(original: Around, self: Till, draft: Draft, line: Shelf, calls: Shelf, *rest: int) -> bool:
+    """Ask no floor."""
+    return bool(original(self, draft, line, calls, -(10**9), -(10**9), rest[-1]))
+
+
+def _leave_empty_handed(original: Around, self: Till, draft: Draft, line: Shelf) -> None:
+    """Give nothing back."""
+    original(self, draft, line)
+    self.credits -= draft.credits
+
+
+def _take_past_the_line(original: Around, self: QuickAccount, *terms: Any) -> Draft | None:
+    """Look at no line."""
+    with mock.patch.object(self, "_line", Line()):
+        draft: Draft | None = original(self, *terms)
+    return draft
+
+
+def _hand_to_nobody(original: Around, self: ServingAccount) -> None:
+    """Do nothing."""
+
+
+def _wait_for_ever(original: Around, self: ServingAccount, place: Place) -> float | None:
+    """Wait for the reading there is, however old it gets."""
+    with mock.patch.object(self, "max_age", 10**12):
+        seconds: float | None = original(self, place)
+    return seconds
+
+
 def _refuse_on_any_reading(original: Around, self: QuickAccount, credits: int) -> Any:
     self._recheck_after = 10**15
     return original(self, credits)
@@ -432,6 +462,12 @@ _ALL = (
     Mutation("the quick path gives out what is not there", ((Till, "take", _take_beyond_floors),)),
     Mutation("a call accepted on the quick path is not tagged", ((Till, "accept", _accept_untagged),)),
     Mutation("a call is refused at once on an old reading", ((QuickAccount, "refusal", _refuse_on_any_reading),)),
+    Mutation("who waits on the quick path is given slots that are not there", ((Till, "serve", _serve_beyond_floors),)),
+    Mutation("who leaves the line there keeps his credits", ((Till, "leave", _leave_empty_handed),)),
+    Mutation("a newcomer overtakes the line on the quick path", ((QuickAccount, "take", _take_past_the_line),)),
+    Mutation("what comes free there is handed to nobody", ((ServingAccount, "_hand_on", _hand_to_nobody),)),
+    Mutation("the head waits there whatever it would have to look at", ((ServingAccount, "_must_look", _no_doubt),)),
+    Mutation("the head waits there on any reading", ((ServingAccount, "patience", _wait_for_ever),)),
 )
 
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

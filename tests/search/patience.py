@@ -43,7 +43,7 @@ class Patience:
 
     def waits(self, actor: Actor, ticket: Ticket) -> None:
         """Note whose ticket it is."""
-        if actor.hold is not None and ticket is actor.hold.ticket:
+        if actor.hold is not None and (ticket is actor.hold.ticket or ticket.is_place):
             self._actors[ticket] = actor
             self.look()
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
 from budgetguard._core.counters import View, micros
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.records import Record, Stage, clean
+from budgetguard._core.serving import Place
 from budgetguard._core.settlement import call, finish
-from budgetguard._core.steps import Flow, Send
+from budgetguard._core.steps import Flow, Send, Wait
 from budgetguard._core.till import Draft
 from budgetguard.model import Outcome, TaskSeen, TaskState, Verdict
 from budgetguard.ports import Transacted, Transaction
 from tests.search.actors import ACCOUNT, Actor, Process
+from tests.search.mirror import Broken
 
 if TYPE_CHECKING:
     from tests.search.world import World
@@ -26,24 +30,72 @@ def call_quickly(world: World, process: Process, hold: Hold, actor: Actor) -> Fl
     account, quote = process.account, hold.quote
     draft = None
     if account.is_quick and hold.outer is None and not quote.pool and not quote.slack:
-        draft = account.take(lambda: None if actor.done else actor, hold.id, quote.credits, quote.slots)
-        if draft is None:
+
+        def owner() -> Actor | None:
+            return None if actor.done else actor
+
+        draft = account.take(owner, hold.id, quote.credits, quote.slots)
+        if draft is not None:
+            if quote.slots and len(account.line("")):
+                raise Broken("first come, first served", f"{actor} was let through though others wait")
+            _follow(world, actor, _taking(account, hold, Stage.RESERVED))
+            world.drafts[hold.key] = draft
+            world.counted["taken at once"] += 1
+        else:
             refused = account.refusal(quote.credits)
             if refused is not None:
                 world.counted["refused at once"] += 1
                 raise refused
+            if not hold.priority and hold.deadline is None:
+                draft = yield from _wait_in_line(world, process, hold, actor, owner)
     if draft is None:
         return (yield from call(account, hold))
     record = account.record(hold, Stage.RESERVED)
-    _follow(world, actor, account.books.take(record, within=micros(account.policy.max_age)))
-    world.drafts[record.key] = draft
-    world.counted["taken at once"] += 1
     hold.sent = True
     verdict = yield from Send(hold.id)
     if verdict.outcome is not Outcome.ACCEPTED or not _settle(world, process, actor, draft, record, verdict):
         hold.record, hold.mark = account.hand_over(draft), draft.mark
         return (yield from call(account, hold, verdict))
     return verdict
+
+
+def _wait_in_line(
+    world: World, process: Process, hold: Hold, actor: Actor, owner: Callable[[], object]
+) -> Flow[Draft | None]:
+    """Wait on the quick path; ``None`` if that is not the way, or the call goes on the long way from where it stood."""
+    account = process.account
+    place = account.join_line(owner, hold.id, hold.quote.credits, hold.quote.slots)
+    if place is None:
+        return None
+    _follow(world, actor, _taking(account, hold, Stage.WAITING), place=place)
+    world.drafts[hold.key] = place.draft
+    world.counted["waited in line"] += 1
+    try:
+        while (seconds := account.patience(place)) is not None:
+            _follow(world, actor)
+            yield from Wait(place, seconds)
+        _follow(world, actor)
+    except BaseException:
+        record = place.draft.record(account.task_lease)
+        if actor.done and account.withdraw(hold.id):
+            world.drafts.pop(hold.key, None)
+            world.places.pop(place, None)
+            world.counted["left the line"] += 1
+            _follow(world, actor, account.books.release(record))
+        raise
+    standing = account.go_on(place)
+    if standing is None:
+        world.counted["served in line"] += 1
+        return place.draft
+    world.places.pop(place)
+    world.counted["went on as a flow"] += 1
+    hold.record, hold.number, hold.ticket = standing.record, standing.number, standing.ticket
+    hold.joined, hold.started = standing.joined, standing.started
+    return None
+
+
+def _taking(account: QuickAccount, hold: Hold, stage: Stage) -> Transaction:
+    return account.books.take(account.record(hold, stage), within=micros(account.policy.max_age))
 
 
 def _settle(world: World, process: Process, actor: Actor, draft: Draft, record: Record, verdict: Verdict) -> bool:
@@ -95,9 +147,28 @@ def _look(world: World) -> View:
     return View(loaded.counters, loaded.now)
 
 
-def _follow(world: World, actor: Actor, transaction: Transaction) -> None:
+def _follow(world: World, actor: Actor, *transactions: Transaction, place: Place | None = None) -> None:
+    """Put what was done at once before the mirror, and after it that others were served with what it freed."""
     view = _look(world)
     reply = Transacted(applied=True, counters=dict(view.counters), now=view.now)
+    if place is not None:
+        world.places[place] = actor
+    done = [(actor, transaction) for transaction in transactions]
+    for other, waiter in sorted(world.places.items(), key=lambda item: item[0].order):
+        if not other.draft.waits:
+            del world.places[other]
+            done.append((waiter, _serving(world, waiter, other)))
     sync(world)
-    world.mirror.follow(transaction, reply, None)
-    world.watch.transacted(actor, transaction, reply)
+    for _, transaction in done:
+        world.mirror.follow(transaction, reply, None)
+    for who, transaction in done:
+        world.watch.transacted(who, transaction, reply)
+
+
+def _serving(world: World, actor: Actor, place: Place) -> Transaction:
+    account, draft = actor.process.account, place.draft
+    if account.line("").place(place) != 1:
+        raise Broken("first come, first served", f"{actor} was served before somebody who came earlier")
+    world.counted["served"] += 1
+    record = Record(draft.id, Stage.WAITING, draft.credits, draft.slots, task_lease=account.task_lease)
+    return account.books.take_slots(record, within=micros(account.policy.max_age))

@@ -41,7 +41,9 @@ PACES = ("uniform", "starved", "bursts", "ranks")
 _JOBS = 0.25
 """In how many schedules some of the calls are made inside jobs."""
 _QUICK = 0.25
-"""In how many more than else nobody listens and there is room, so that plain calls go the quick path."""
+"""In how many more than else nobody listens, so that plain calls go the quick path."""
+_LINED = 0.4
+"""In how many of these there is one process and little room, so that they wait in line there."""
 
 
 @dataclass(slots=True)
@@ -178,12 +180,24 @@ def draw(seed: int) -> Scenario:
     _mishaps(rng, scenario, traits)
     if random.Random(f"quick {seed}").random() < _QUICK:
         scenario.listening = False
-        for pool, limit in limits.items():
-            limits[pool] = None if limit is None else limit + 3
+        if random.Random(f"line {seed}").random() < _LINED:
+            _gather(scenario)
+        else:
+            for pool, limit in limits.items():
+                limits[pool] = None if limit is None else limit + 3
     dice = random.Random(f"jobs {seed}")
     if dice.random() < _JOBS:
         scenario.jobs = _jobs(dice, scenario)
     return scenario
+
+
+def _gather(scenario: Scenario) -> None:
+    """Let all of it happen in one process."""
+    scenario.processes, scenario.kills = 1, []
+    for call in scenario.calls:
+        call.process, call.polled_by = 0, None if call.polled_by is None else 0
+    scenario.sleeps = [(at, 0, length) for at, _, length in scenario.sleeps]
+    scenario.questions = [(at, 0, cancelled) for at, _, cancelled in scenario.questions]
 
 
 def _traits(rng: random.Random, kind: str) -> frozenset[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from budgetguard._core import counters as c
 from budgetguard._core.account import Hold
+from budgetguard._core.serving import Place
 from budgetguard._core.settlement import renew
 from budgetguard._core.steps import (
     Ask,
@@ -70,6 +71,8 @@ class World:
         self.fetches: set[Actor] = set()
         self.drafts: dict[str, Draft] = {}
         """Calls that were taken on the quick path, by the records they stand for."""
+        self.places: dict[Place, Actor] = {}
+        """Who waits there, and was not found to be served."""
 
     # -- time -------------------------------------------------------------------------------------------------------
 
