@@ -212,18 +212,17 @@ class Till:
         counters, find = self.counters, self.counters.get
         opened = self._slots - self.slots - self.running
         tags, charged = _POOL.tags(self.mark), tagged(self.bucket)
-        counters.update(
-            {
-                c.SERIAL: find(c.SERIAL, 0) + 1,
-                c.CREDITS: self.credits,
-                c.WAITING: find(c.WAITING, 0) + self.waiting,
-                _POOL.slots: self.slots,
-                _POOL.open: find(_POOL.open, 0) + opened,
-                _POOL.running: find(_POOL.running, 0) + self.running,
-                tags: find(tags, 0) + self.running,
-                charged: find(charged, 0) + self.charged,
-            }
-        )
+        changed = {
+            c.SERIAL: find(c.SERIAL, 0) + 1,
+            c.CREDITS: self.credits,
+            c.WAITING: find(c.WAITING, 0) + self.waiting,
+            _POOL.slots: self.slots,
+            _POOL.open: find(_POOL.open, 0) + opened,
+            _POOL.running: find(_POOL.running, 0) + self.running,
+            tags: find(tags, 0) + self.running,
+            charged: find(charged, 0) + self.charged,
+        }
+        counters |= changed  # no call, after which an interrupt could come before it is closed
         self.mark, self.is_open = -1, False
 
     # -- moving amounts -----------------------------------------------------------------------------------------------

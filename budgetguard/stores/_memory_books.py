@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from budgetguard._core.till import Till
 from budgetguard.ports import Put, Transaction
@@ -20,9 +20,12 @@ _SPREAD = 1_000_000
 
 
 class MemoryBooks:
-    """Counters, records by their leases, who watches, and the till. Whoever changes any of it holds the lock."""
+    """Counters, records by their leases, who watches, and the till. Whoever changes any of it holds the lock.
 
-    __slots__ = ("counters", "ends", "lock", "records", "seconds", "till", "watchers")
+    An interrupt may come in the middle of any function here. What is begun is then done once more, from the start.
+    """
+
+    __slots__ = ("counters", "ends", "lock", "records", "till", "watchers")
 
     def __init__(self, now: Callable[[], int]) -> None:
         self.lock = threading.Lock()
@@ -31,8 +34,6 @@ class MemoryBooks:
         self.till = Till(self.counters, self.lock, now, self.records)
         self.ends: dict[int, set[str]] = {}
         """Records by the second in which their lease ends."""
-        self.seconds: list[int] = []
-        """Those seconds, as a heap."""
         self.watchers: tuple[Callable[[], None], ...] = ()
 
     def allows(self, transaction: Transaction, now: int) -> bool:
@@ -61,16 +62,21 @@ class MemoryBooks:
             return record[0]
         return self.till.look(key) if self.till.shelves else None
 
+    def change(
+        self, values: dict[str, int], drop: Iterable[str], puts: Iterable[tuple[str, bytes, int | None]]
+    ) -> None:
+        """Set counters, forget records and keep others. Doing it twice is the same as once."""
+        self.counters.update(values)
+        for key in drop:
+            self.drop(key)
+        for key, value, due in puts:
+            self.put(key, value, due)
+
     def put(self, key: str, value: bytes, due: int | None) -> None:
         """Keep a record."""
         self.records[key] = (value, due)
         if due is not None:
-            second = due // _SPREAD
-            keys = self.ends.get(second)
-            if keys is None:
-                keys = self.ends[second] = set()
-                heapq.heappush(self.seconds, second)
-            keys.add(key)
+            self.ends.setdefault(due // _SPREAD, set()).add(key)
 
     def drop(self, key: str) -> None:
         """Forget a record."""
@@ -78,22 +84,23 @@ class MemoryBooks:
         if record is None:
             self.till.drop(key)
         elif record[1] is not None:
-            self.ends[record[1] // _SPREAD].discard(key)
+            self.ends.get(record[1] // _SPREAD, set()).discard(key)
 
     def due(self, now: int) -> list[str]:
         """List records whose lease has ended, a hundred at most."""
         found = self.till.due(now)
-        kept: list[int] = []
-        while self.seconds and self.seconds[0] <= now // _SPREAD and len(found) < _DUE_MAX:
-            second = heapq.heappop(self.seconds)
+        for second in sorted(second for second in self.ends if second <= now // _SPREAD):
+            if len(found) >= _DUE_MAX:
+                break
             keys = self.ends[second]
-            if keys:
-                kept.append(second)
-                found += [key for key in keys if (self.records[key][1] or 0) <= now]
-            else:
+            for key in list(keys):
+                _, due = self.records.get(key, (b"", None))
+                if due is None or due // _SPREAD != second:
+                    keys.discard(key)  # an interrupt left it
+                elif due <= now:
+                    found.append(key)
+            if not keys:
                 del self.ends[second]
-        for second in kept:
-            heapq.heappush(self.seconds, second)
         return found[:_DUE_MAX]
 
     def page(self, cursor: str) -> tuple[dict[str, bytes], str]:

@@ -49,15 +49,18 @@ class MemoryStore:
             # Worked out before anything changes, as a wrong type shows here.
             sums = {name: counters.get(name, 0) + operator.index(delta) for name, delta in transaction.add.items()}
             puts = [(key, put.value, due_at(put, now)) for key, put in transaction.put.items()]
-            counters.update(sums)
-            counters.update(dict.fromkeys(transaction.stamp, now))
-            for key in transaction.drop:
-                books.drop(key)
-            for key, value, due in puts:
-                books.put(key, value, due)
+            values = sums | dict.fromkeys(transaction.stamp, now)
+            interrupt: BaseException | None = None
+            try:
+                books.change(values, transaction.drop, puts)
+            except BaseException as error:  # noqa: BLE001 - it is raised again below: all of it or nothing
+                interrupt = error
+                books.change(values, transaction.drop, puts)
             done = Transacted(applied=True, counters=counters.copy(), now=now)
             watchers = books.watchers if transaction.wake else ()
         call(watchers)
+        if interrupt is not None:
+            raise interrupt
         return done
 
     def load(self, account: str, records: Sequence[str] = (), *, due: bool = False) -> Loaded:
