@@ -28,16 +28,15 @@ def forget(world: World) -> None:
     books.counters.clear()
     books.records.clear()
     books.ends.clear()
-    books.seconds.clear()
 
 
 def snapshot(world: World) -> Callable[[], None]:
     """What a server keeps on its disk; calling it is a restart with that."""
     books = world.store._accounts[NAME]
-    kept = copy.deepcopy((books.counters, books.records, books.ends, books.seconds))
+    kept = copy.deepcopy((books.counters, books.records, books.ends))
 
     def restore() -> None:
-        books.counters, books.records, books.ends, books.seconds = copy.deepcopy(kept)
+        books.counters, books.records, books.ends = copy.deepcopy(kept)
 
     return restore
 
