@@ -45,7 +45,7 @@ def see_verdict(verdict: Verdict) -> None:
         ValueError: If one cannot.
     """
     charge, wait, task = verdict.charge, verdict.retry_after, verdict.task_id
-    if charge is not None and not _is_amount(charge):
+    if charge is not None and (type(charge) is not int or not 0 <= charge <= CREDITS_MAX):
         raise ValueError("charge")
     if wait is not None and not (isinstance(wait, int | float) and math.isfinite(wait) and wait >= 0):
         raise ValueError("retry_after")

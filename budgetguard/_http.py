@@ -202,6 +202,8 @@ def at_hand(response: httpx.Response) -> Answer | None:
 
 
 _NOT_YET = object()
+_JSON = frozenset((name, b"application/json") for name in (b"content-type", b"Content-Type"))
+"""How nearly all answers say that they are JSON: looking one header up costs more than looking at all."""
 
 
 class _Unread(Answer):
@@ -209,6 +211,7 @@ class _Unread(Answer):
 
     __slots__ = ("_content", "_document", "_most", "_packed")
     __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__  # only both together are as quick as they would be without a frozen base
 
     headers: httpx.Headers
 
@@ -225,8 +228,9 @@ class _Unread(Answer):
         """The decoded JSON document; ``None`` where there is none that can be read."""
         document = self._document
         if document is _NOT_YET:
-            content = self._unpacked()
-            self._document = document = None if content is None or not is_json(self.headers) else decode(content)
+            content = self._unpacked() if self._packed else self._content
+            told = not _JSON.isdisjoint(self.headers.raw) or is_json(self.headers)
+            self._document = document = decode(content) if told and content is not None else None
         return document
 
     @property

@@ -31,10 +31,8 @@ class PaidCalls:
         self._inner = inner
         self._asking = asking
         self._plain = PlainCalls(guard.engine)
-
-    def begin(self, request: httpx.Request) -> PlainCall | None:
-        """Admit a request on the quick path; ``None`` if it is no plain paid call, or cannot be admitted there."""
-        return self._plain.begin(request)
+        self.begin = self._plain.begin
+        """Admits a request on the quick path; ``None`` if it is no plain paid call, or cannot be admitted there."""
 
     def submit(self, request: httpx.Request, route: Route, account: Account, options: CallOptions) -> httpx.Response:
         """Make a paid call, all the long way."""
@@ -51,19 +49,18 @@ class PaidCalls:
 
     def send_plain(self, request: httpx.Request, plain: PlainCall) -> httpx.Response:
         """Send a call that was admitted on the quick path, or waits there."""
-        exchange = Exchange()
         if plain.place is not None:
             hold = self._wait_in_line(plain, plain.place)
             if hold is not None:
-                return self._drive(request, plain.route, plain.account, hold, exchange)
+                return self._drive(request, plain.route, plain.account, hold, plain)
         try:
-            verdict = self._send(request, plain.route, exchange)
+            verdict = self._send(request, plain.route, plain)
         except BaseException:
-            self.abandon(plain.account, plain.hold(), exchange.response)
+            self.abandon(plain.account, plain.hold(), plain.response)
             raise
-        response = exchange.response
+        response = plain.response
         if response is None or not plain.settle(verdict, over=response.is_closed):
-            return self._drive(request, plain.route, plain.account, plain.hold(), exchange, verdict)
+            return self._drive(request, plain.route, plain.account, plain.hold(), plain, verdict)
         if verdict.task_id is None and not response.is_closed:
             self._end_with(response, plain)
         return response
@@ -190,10 +187,8 @@ class AsyncPaidCalls:
         self._inner = inner
         self._asking = asking
         self._plain = PlainCalls(guard.engine)
-
-    def begin(self, request: httpx.Request) -> PlainCall | None:
-        """Admit a request on the quick path; ``None`` if it is no plain paid call, or cannot be admitted there."""
-        return self._plain.begin(request)
+        self.begin = self._plain.begin
+        """Admits a request on the quick path; ``None`` if it is no plain paid call, or cannot be admitted there."""
 
     async def submit(
         self, request: httpx.Request, route: Route, account: Account, options: CallOptions
@@ -212,19 +207,18 @@ class AsyncPaidCalls:
 
     async def send_plain(self, request: httpx.Request, plain: PlainCall) -> httpx.Response:
         """Send a call that was admitted on the quick path, or waits there."""
-        exchange = Exchange()
         if plain.place is not None:
             hold = await self._wait_in_line(plain, plain.place)
             if hold is not None:
-                return await self._drive(request, plain.route, plain.account, hold, exchange)
+                return await self._drive(request, plain.route, plain.account, hold, plain)
         try:
-            verdict = await self._send(request, plain.route, exchange)
+            verdict = await self._send(request, plain.route, plain)
         except BaseException:
-            await self.abandon(plain.account, plain.hold(), exchange.response)
+            await self.abandon(plain.account, plain.hold(), plain.response)
             raise
-        response = exchange.response
+        response = plain.response
         if response is None or not plain.settle(verdict, over=response.is_closed):
-            return await self._drive(request, plain.route, plain.account, plain.hold(), exchange, verdict)
+            return await self._drive(request, plain.route, plain.account, plain.hold(), plain, verdict)
         if verdict.task_id is None and not response.is_closed:
             self._end_with(response, plain)
         return response

@@ -12,12 +12,12 @@ import weakref
 
 import httpx
 
-from budgetguard._believed import see_quote
 from budgetguard._core.account import Hold
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.records import clean
 from budgetguard._core.serving import Place
 from budgetguard._core.till import Draft
+from budgetguard._desk import Exchange
 from budgetguard._documents import decode
 from budgetguard._http import route_of
 from budgetguard._names import new_name
@@ -31,7 +31,7 @@ _ROUTES_MAX = 256
 _ACCOUNTS_MAX = 1024
 
 
-class PlainCall:
+class PlainCall(Exchange):
     """One call that was admitted at once, or waits in line, until its answer is settled."""
 
     __slots__ = ("__weakref__", "account", "draft", "place", "quote", "route")
@@ -43,6 +43,7 @@ class PlainCall:
         self.draft: Draft | None = None
         self.place: Place | None = None
         """Where it waits, until it was told to go on."""
+        self.response = self.raw = self.verdict = self.error = None
 
     @property
     def name(self) -> str:
@@ -95,18 +96,21 @@ class PlainCalls:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._provider = engine.provider
         header = getattr(engine.provider, "key_header", "")
         self._header = header.encode() if isinstance(header, str) else b""
         self._routes: dict[tuple[str, bytes, bytes, int | None, bytes], Route] = {}
+        self._columns: dict[tuple[bytes, ...], int] = {}
+        """Where the key's header stands among headers of these names; -1 where it is not there just once."""
         self._accounts: dict[int, QuickAccount] = {}
 
     def begin(self, request: httpx.Request) -> PlainCall | None:
         """Admit a plain call at once; ``None`` if only the long way can tell."""
-        if request.method == "GET" or "budgetguard" in request.extensions:
+        method, url = request.method, request.url
+        if method == "GET" or "budgetguard" in request.extensions or type(request.stream) is not httpx.ByteStream:
             return None
-        if type(request.stream) is not httpx.ByteStream:
-            return None
-        route = self._route(request)
+        key = (method, url.raw_scheme, url.raw_host, url.port, url.raw_path)
+        route = self._routes.get(key) or self._route(key, request)
         if route is None or inside() is not None:
             return None
         account = self._account(request)
@@ -115,10 +119,12 @@ class PlainCalls:
         quote = route.quote
         if quote is None:
             try:
-                quote = see_quote(self._engine.provider.quote(route, decode(request.content)))
+                quote = self._provider.quote(route, decode(request.content))
             except Exception:  # noqa: BLE001 - the long way tells what is wrong
                 return None
-            if not _is_plain(quote):
+            if not (
+                type(quote) is Quote and quote.pool == "" and quote.credits_min is None and quote.task_lease is None
+            ):
                 return None
         call = PlainCall(account, route, quote)
         name = new_name()
@@ -134,51 +140,55 @@ class PlainCalls:
             raise
         return call
 
-    def _route(self, request: httpx.Request) -> Route | None:
+    def _route(self, key: tuple[str, bytes, bytes, int | None, bytes], request: httpx.Request) -> Route | None:
+        """Say what a request is about, and remember it if others to the same address may be plain."""
         url = request.url
-        key = (request.method, url.raw_scheme, url.raw_host, url.port, url.raw_path)
-        route = self._routes.get(key)
-        if route is None and not url.query and not url.userinfo:
-            route = route_of(self._engine, request.method, url)
-            if route is None or route.kind is not RouteKind.SUBMIT:
-                return None
-            if route.quote is not None and not _is_plain(route.quote):
-                return None
-            if len(self._routes) >= _ROUTES_MAX:
-                self._routes.clear()
-            self._routes[key] = route
+        if url.query or url.userinfo:
+            return None
+        route = route_of(self._engine, request.method, url)
+        if route is None or route.kind is not RouteKind.SUBMIT:
+            return None
+        quote = route.quote
+        if quote is not None and (quote.pool or quote.credits_min is not None or quote.task_lease is not None):
+            return None
+        if len(self._routes) >= _ROUTES_MAX:
+            self._routes.clear()
+        self._routes[key] = route
         return route
 
     def _account(self, request: httpx.Request) -> QuickAccount | None:
-        """Find the account of the request's key, which is not kept: a hash of it tells keys apart."""
-        if not self._header:
+        """Find the account of the request's key, which is not kept: a hash of it tells keys apart.
+
+        It has 64 bits, like a fingerprint. No name here ever stands for the header's value: whoever prints the local
+        names of a frame would see it.
+        """
+        header = self._header
+        if not header:
             return self._engine.account_in(request.headers)  # only the adapter knows where the key stands
-        mark = _mark_of(request.headers, self._header)
-        if mark is None:
+        at = request.headers.raw.__getitem__
+        names = tuple(map(_first, at(_ALL)))
+        column = self._columns.get(names)
+        if column is None:
+            column = self._column(names)
+        if column < 0:
             return None
-        account = self._accounts.get(mark)
+        account = self._accounts.get(hash(at(column)[1]))
         if account is None:
             account = self._engine.account_in(request.headers)
             if account is not None:
                 if len(self._accounts) >= _ACCOUNTS_MAX:
                     self._accounts.clear()
-                self._accounts[mark] = account
+                self._accounts[hash(at(column)[1])] = account
         return account
 
-
-def _is_plain(quote: Quote) -> bool:
-    return not quote.pool and quote.credits_min is None and quote.task_lease is None
-
-
-def _mark_of(headers: httpx.Headers, wanted: bytes) -> int | None:
-    """Give the hash of a header's value, of 64 bits like a fingerprint; ``None`` unless it is there once.
-
-    No name here ever stands for the value: whoever prints the local names of a frame would see it.
-    """
-    names = list(map(bytes.lower, map(_first, headers.raw)))
-    if names.count(wanted) != 1:
-        return None
-    return hash(headers.raw[names.index(wanted)][1])
+    def _column(self, names: tuple[bytes, ...]) -> int:
+        lower = [name.lower() for name in names]
+        column = lower.index(self._header) if lower.count(self._header) == 1 else -1
+        if len(self._columns) >= _ROUTES_MAX:
+            self._columns.clear()
+        self._columns[names] = column
+        return column
 
 
 _first = operator.itemgetter(0)
+_ALL = slice(None)

@@ -15,6 +15,7 @@ from budgetguard.model import Quote
 __all__ = ["PriceMemo"]
 
 _QUOTES_MAX = 512
+"""Prices that are remembered for an endpoint."""
 _TEXT_MAX = 64
 """Characters of a text that is remembered as part of what a price depends on."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -27,13 +28,13 @@ class PriceMemo:
         price: Works a price out from an endpoint and a body, and from nothing else.
     """
 
-    __slots__ = ("_price", "_quotes", "_read")
+    __slots__ = ("_known", "_price")
 
     def __init__(self, price: Callable[[str, Any], Quote]) -> None:
         self._price = price
-        self._read: dict[str, tuple[str, ...]] = {}
-        """The fields that were ever read, by endpoint."""
-        self._quotes: dict[tuple[Any, ...], Quote] = {}
+        self._known: dict[str, tuple[tuple[str, ...], dict[tuple[Any, ...], Quote]]] = {}
+        """By endpoint: the fields that were ever read, and the prices by the values of these fields, with their kinds:
+        1, 1.0 and True are equal, and not the same."""
 
     def quote(self, path: str, document: Any) -> Quote:
         """Price a request.
@@ -43,11 +44,15 @@ class PriceMemo:
         """
         if type(document) is not dict:
             return self._price(path, document)
-        key = self._key(path, document)
-        if key is not None:
-            known = self._quotes.get(key)
-            if known is not None:
-                return known
+        known = self._known.get(path)
+        if known is not None:
+            values = tuple(map(document.get, known[0]))
+            try:
+                found = known[1].get((*values, *map(type, values)))
+            except TypeError:  # lists and objects are not remembered
+                found = None
+            if found is not None:
+                return found
         watched = _Watched(document)
         quote = self._price(path, watched)
         if not watched.whole:
@@ -55,24 +60,14 @@ class PriceMemo:
         return quote
 
     def _learn(self, path: str, document: dict[str, Any], read: set[str], quote: Quote) -> None:
-        fields = self._read.get(path, ())
-        if not read.issubset(fields):
-            self._read[path] = tuple(sorted(read.union(fields)))
-        key = self._key(path, document)
-        if key is not None and not any(type(value) is str and len(value) > _TEXT_MAX for value in key[2]):
-            if len(self._quotes) >= _QUOTES_MAX:
-                self._quotes.clear()
-            self._quotes[key] = quote
-
-    def _key(self, path: str, document: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Name all that a price depends on; ``None`` where that cannot be known or kept."""
-        fields = self._read.get(path)
-        if fields is None:
-            return None
+        fields, quotes = self._known.get(path, ((), {}))
+        if not read.issubset(fields) or len(quotes) >= _QUOTES_MAX:
+            # With more fields the old prices are found no more. Both are changed at once, for other threads.
+            fields, quotes = self._known[path] = tuple(sorted(read.union(fields))), {}
         values = tuple(map(document.get, fields))
         kinds = tuple(map(type, values))
-        # The kinds too: 1, 1.0 and True are equal, and not the same.
-        return (path, fields, values, kinds) if _PLAIN.issuperset(kinds) else None
+        if _PLAIN.issuperset(kinds) and not any(type(value) is str and len(value) > _TEXT_MAX for value in values):
+            quotes[*values, *kinds] = quote
 
 
 class _Watched(Mapping[str, Any]):

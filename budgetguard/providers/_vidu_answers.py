@@ -12,7 +12,7 @@ from typing import Any
 
 from budgetguard.model import Outcome, Route, RouteKind, TaskSeen, TaskState, Verdict
 from budgetguard.ports import Answer
-from budgetguard.providers._fields import identifier, retry_after, sentence, whole
+from budgetguard.providers._fields import CREDITS_MAX, identifier, retry_after, sentence, whole
 
 __all__ = ["missing", "observe", "verdict"]
 
@@ -61,9 +61,11 @@ _STATES: Mapping[str, TaskState] = {
     "success": TaskState.SUCCEEDED,
     "failed": TaskState.FAILED,
 }
+_ACCEPTED = Outcome.ACCEPTED
+_OVER = (TaskState.SUCCEEDED, TaskState.FAILED)
 # The editing calls of the film endpoints name the task they start differently, and the film itself beside it:
 # https://platform.vidu.cn/docs/one-click-ad-film.
-_TASK_IDS = ("task_id", "sub_task_id", "compose_sub_task_id")
+_TASK_IDS = ("sub_task_id", "compose_sub_task_id")
 # These are done when they answer; a task id in the answer names nothing that still runs.
 _SYNCHRONOUS = frozenset({"audio-clone", "img2video-prompt-recommendation"})
 
@@ -73,10 +75,10 @@ def verdict(route: Route, answer: Answer) -> Verdict:
     document = answer.body
     body: Mapping[str, Any] = document if isinstance(document, dict) else {}
     if 200 <= answer.status < 300:
-        task_id = _task_id(body)
+        task_id = identifier(body.get("task_id")) or _task_id(body)
         if task_id is not None or _tells(route, body):
-            over = route.path in _SYNCHRONOUS or _state(body) in (TaskState.SUCCEEDED, TaskState.FAILED)
-            return Verdict(Outcome.ACCEPTED, charge=_charge(body), task_id=None if over else task_id)
+            over = route.path in _SYNCHRONOUS or _state(body) in _OVER
+            return Verdict(_ACCEPTED, _charge(body), None if over else task_id)
     # A success that names no task, no charge and no state (a proxy's page, say) tells nothing.
     reason, message = sentence(body.get("reason")), sentence(body.get("message"))
     outcome = _REASONS.get(reason, _by_status(answer.status))
@@ -147,5 +149,7 @@ def _state(document: Mapping[str, Any]) -> TaskState | None:
 
 def _charge(document: Mapping[str, Any]) -> int | None:
     # Older answers lack it, and some quote it. What is not reported is not 0.
-    charge = whole(document.get("credits"))
+    charge = document.get("credits")
+    if type(charge) is not int or charge > CREDITS_MAX:
+        charge = whole(charge)
     return charge if charge is not None and charge >= 0 else None
