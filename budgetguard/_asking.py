@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import anyio
 import httpx
@@ -82,7 +83,8 @@ class Asking(_Questions):
     def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            return Fetched(self._engine.reading(self._exchange(self._balance(bearer), _http.CREDITS_MAX)))
+            exchange = partial(self._exchange, self._balance(bearer), _http.CREDITS_MAX)
+            return Fetched(self._engine.reading(exchange(), bearer.headers))
         except ReadingError as error:
             return Fetched(None, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading
@@ -130,7 +132,8 @@ class AsyncAsking(_Questions):
     async def fetch(self, bearer: httpx.Request) -> Fetched:
         """Ask for the balance of the account whose key *bearer* carries."""
         try:
-            return Fetched(self._engine.reading(await self._exchange(self._balance(bearer), _http.CREDITS_MAX)))
+            exchange = partial(self._exchange, self._balance(bearer), _http.CREDITS_MAX)
+            return Fetched(self._engine.reading(await exchange(), bearer.headers))
         except ReadingError as error:
             return Fetched(None, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, there is no reading

@@ -197,10 +197,10 @@ class Desk:
                     account.seen[task.task_id] = mark
         return ended
 
-    def reading(self, answer: Answer) -> Reading | None:
+    def reading(self, request: httpx.Request, response: httpx.Response, raw: bytes | None) -> Reading | None:
         """Read an answer to the user's own question for the balance; ``None`` where it tells none."""
         try:
-            return self.engine.reading(answer)
+            return self.engine.reading(_http.answer_of(response, raw), request.headers)
         except ReadingError:
             return None
 

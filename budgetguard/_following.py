@@ -143,7 +143,7 @@ class Following:
 
 def begun(engine: Engine, client: Client, route: Route, response: httpx.Response, pace: Pace) -> Work:
     """Go on from the answer to a submitted call."""
-    verdict = engine.verdict(route, _answer(response))
+    verdict = engine.verdict(route, _answer(response), response.request.headers)
     if verdict.outcome is not Outcome.ACCEPTED:
         # Answers stay out of the names of this frame, which a traceback may show: they may repeat what was sent.
         raise _not_started(engine, response, verdict)

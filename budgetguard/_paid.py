@@ -134,7 +134,7 @@ class PaidCalls:
             if _bodies.broken(exchange.response):
                 return Verdict(Outcome.UNKNOWN)
             answer = _http.answer_of(exchange.response, exchange.raw)
-        exchange.verdict = self._desk.engine.verdict(route, answer)
+        exchange.verdict = self._desk.engine.verdict(route, answer, request.headers)
         return exchange.verdict
 
     def _answer(self, account: Account, hold: Hold, exchange: Exchange, verdict: Verdict) -> httpx.Response:
@@ -292,7 +292,7 @@ class AsyncPaidCalls:
             if _bodies.broken(exchange.response):
                 return Verdict(Outcome.UNKNOWN)
             answer = _http.answer_of(exchange.response, exchange.raw)
-        exchange.verdict = self._desk.engine.verdict(route, answer)
+        exchange.verdict = self._desk.engine.verdict(route, answer, request.headers)
         return exchange.verdict
 
     async def _answer(self, account: Account, hold: Hold, exchange: Exchange, verdict: Verdict) -> httpx.Response:

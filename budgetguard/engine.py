@@ -22,6 +22,7 @@ from budgetguard._core.counters import MICROS, UNLIMITED, View, pool_names
 from budgetguard._core.quick import QuickAccount
 from budgetguard._core.till import Till
 from budgetguard._documents import decode
+from budgetguard._echoes import Echo, without_echoes
 from budgetguard._fingerprints import Fingerprints
 from budgetguard._hidden import hide
 from budgetguard._names import new_name, new_portable_name
@@ -208,16 +209,18 @@ class Engine:
             name = type(self.provider).__name__
             self.complain("unguarded_host", host=origin, guarded=min(self.origins), remedy=f"{name}(base_url=...)")
 
-    def verdict(self, route: Route, answer: Answer) -> Verdict:
+    def verdict(self, route: Route, answer: Answer, sent: Mapping[str, str]) -> Verdict:
         """Ask the adapter what became of a call. An adapter that fails has not understood: nothing is known then.
 
-        The provider's own words may repeat what was sent, a key too; only a reason that is one word is kept.
+        The provider's own words may repeat what was *sent*, a key in its headers too. Only a reason that is one word,
+        and no part of the key, is kept.
         """
         try:
             verdict = self.provider.verdict(route, answer)
             see_verdict(verdict)
             if verdict.reason or verdict.message:
-                return replace(verdict, reason=_word(verdict.reason), message="")
+                reason = "" if self._echo(sent).is_in(verdict.reason) else _word(verdict.reason)
+                return replace(verdict, reason=reason, message="")
             return verdict
         except Exception as error:  # noqa: BLE001 - the caller's request must not suffer from our reading of its answer
             self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
@@ -241,18 +244,23 @@ class Engine:
             self.complain("adapter_failed", provider=self.provider.name, error=type(error).__name__)
             return False
 
-    def reading(self, answer: Answer) -> Reading:
-        """Ask the adapter for the balance.
+    def reading(self, answer: Answer, sent: Mapping[str, str]) -> Reading:
+        """Ask the adapter for the balance, and take out where it repeats the key of the headers that were *sent*.
 
         Raises:
             ReadingError: If the answer is none.
         """
         try:
-            return reading_of(self.provider.reading(answer))
-        except ReadingError:
+            return without_echoes(reading_of(self.provider.reading(answer)), self._echo(sent))
+        except ReadingError as error:
+            if self._echo(sent).is_in(str(error)):
+                raise ReadingError("it repeats the key, and cannot be read") from None
             raise
         except Exception as error:
             raise ReadingError(f"the adapter failed ({type(error).__name__})") from error
+
+    def _echo(self, sent: Mapping[str, str]) -> Echo:
+        return Echo(self.provider.key_of(sent) or "")
 
     def forked(self) -> None:
         """Begin as a process that was forked: the parent's threads, which may have held locks, are not here."""

@@ -241,7 +241,8 @@ class Reading:
         pools: The limits on concurrency by pool; a single one is named ``""``.
         balances: The credits by type, as listed.
         packages: Purchases with their validity, where asked for and reported.
-        document: The whole answer, for what is not modelled. Not compared and not shown in ``repr``.
+        document: The whole answer, for what is not modelled; ``None`` where it repeats the API key. Not compared, and
+            not shown in ``repr``.
     """
 
     credits: int

@@ -116,7 +116,7 @@ class GuardTransport(httpx.BaseTransport):
             with _bodies.closing_on_error(response):
                 raw = _bodies.read(response)
                 if dated:
-                    reading = self._desk.reading(_http.answer_of(response, raw))
+                    reading = self._desk.reading(request, response, raw)
                     with contextlib.suppress(StoreError):
                         self._driver.run(account, adopt(account, hold, reading))
         except BaseException:
@@ -214,7 +214,7 @@ class AsyncGuardTransport(httpx.AsyncBaseTransport):
             async with _bodies.aclosing_on_error(response):
                 raw = await _bodies.aread(response)
                 if dated:
-                    reading = self._desk.reading(_http.answer_of(response, raw))
+                    reading = self._desk.reading(request, response, raw)
                     with contextlib.suppress(StoreError):
                         await self._driver.run(account, adopt(account, hold, reading))
         except BaseException:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from budgetguard import _bodies, _http
+from budgetguard._echoes import Echo, without_echoes
 from budgetguard.cli import held
 from budgetguard.cli.complaint import BELOW, UNUSABLE, USAGE, complain, print_json, shown
 from budgetguard.errors import ReadingError, SettingError
@@ -180,7 +181,7 @@ def _read(provider: Provider, key: str) -> Reading:
             complain(
                 f"{origin} answered with a redirect (HTTP {response.status_code}), which is not followed.", UNUSABLE
             )
-        return provider.reading(_http.answer_of(response, raw, most=_http.CREDITS_MAX))
+        return without_echoes(provider.reading(_http.answer_of(response, raw, most=_http.CREDITS_MAX)), Echo(key))
     except ReadingError as error:
         complain(str(error).replace(key, "***"), UNUSABLE)
     except httpx.TimeoutException:

@@ -255,7 +255,7 @@ class Vidu:
             raise ReadingError("says something else than remaining_credits", field=name)
         rows = [
             Balance(
-                type=text(row, "type", where),
+                type=sentence(text(row, "type", where)),
                 credits=count(row, "credit_remain", where),
                 limit=count(row, "concurrency_limit", where),
                 running=count(row, "current_concurrency", where),

@@ -139,6 +139,16 @@ def test_a_provider_that_repeats_the_key_does_not_make_us_print_it(monkeypatch: 
     one_line(status("http://127.0.0.1:9"), KEY)
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_balance_that_repeats_the_key_is_shown_without_it(fake: FakeVidu, url: str, more: tuple[str, ...]) -> None:
+    fake.types = (f"for {KEY}", KEY)
+    said = status(url, *more)
+    assert said.exit_code == 0
+    assert "12,345" in said.stdout or "12345" in said.stdout
+    assert KEY not in said.stdout
+    assert KEY[:10] not in said.stdout
+
+
 def test_an_address_that_is_none_and_a_key_that_is_none_are_wrong_calls(url: str) -> None:
     assert status("nonsense").exit_code == 2
     said = status(url, key="two words")

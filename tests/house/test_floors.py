@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     ),
     (frozenset({"_core"}),),
     (frozenset({"providers"}), frozenset({"stores"})),
-    (frozenset({"_fingerprints", "_believed", "_names", "_scope", "_tokens", "engine", "_drivers"}),),
+    (frozenset({"_fingerprints", "_believed", "_echoes", "_names", "_scope", "_tokens", "engine", "_drivers"}),),
     (
         frozenset(
             {

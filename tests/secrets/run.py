@@ -16,7 +16,7 @@ from budgetguard.providers import Vidu
 from budgetguard.stores import MemoryStore
 from tests.secrets import others
 from tests.secrets.life import Life
-from tests.secrets.wire import PROVIDERS, Provider, new_key
+from tests.secrets.wire import PROVIDERS, Provider, new_key, new_plain_key
 from tests.secrets.written import Written
 from tests.support.failing import FailingStore
 from tests.support.ways import way_named
@@ -37,7 +37,7 @@ class Session:
         self.lives = 0
 
     def key(self) -> str:
-        self.keys.append(new_key())
+        self.keys.append(new_plain_key() if len(self.keys) % 2 else new_key())
         return self.keys[-1]
 
     def live(self, way: str, provider: str, store: Any, **given: Any) -> None:

@@ -14,7 +14,7 @@ from budgetguard.providers import UdioPro, Vidu
 from budgetguard.testing import FakeUdio
 from tests.support.vidu import BODY, PRICE, made_up
 
-__all__ = ["PROVIDERS", "Interruption", "Moody", "Provider", "failures", "new_key"]
+__all__ = ["PROVIDERS", "Interruption", "Moody", "Provider", "failures", "new_key", "new_plain_key"]
 
 
 class Interruption(BaseException):
@@ -24,6 +24,11 @@ class Interruption(BaseException):
 def new_key(prefix: str = "vda_") -> str:
     """Make a key, with characters that some write in another way than others."""
     return f'{prefix}{secrets.token_hex(10)}"+/%{secrets.token_urlsafe(12)}\\=&<{secrets.token_hex(6)}'
+
+
+def new_plain_key(prefix: str = "vda_") -> str:
+    """Make a key as providers give them out: one word, which passes where a sentence does not."""
+    return f"{prefix}{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,13 @@ def answered(key: str, header: str, status: int, **changes: Any) -> httpx.Respon
     return httpx.Response(status, headers=headers, stream=httpx.ByteStream(json.dumps(document).encode()))
 
 
+def repeated(key: str) -> dict[str, Any]:
+    """Tell a balance that is one, with the key for a word wherever there may be one."""
+    row = {"credit_remain": 500, "concurrency_limit": 2, "current_concurrency": 0, "queue_count": 0}
+    package = {"id": key, "name": f"for {key}", "type": key, "credit_remain": 500, "valid_from": key, "valid_to": key}
+    return {"remains": [{"type": key, **row}], "packages": [package], "data": {"credits": 500, "name": key}}
+
+
 def failures(key: str, header: str, *, own: bool = True) -> list[httpx.Response | BaseException]:
     """Make one of each: refusals, faults, pages, what is cut, what is no answer at all.
 
@@ -152,7 +164,8 @@ def failures(key: str, header: str, *, own: bool = True) -> list[httpx.Response 
     ]
     said = [answered(key, header, status) for status in (400, 401, 402, 403, 404, 429, 499, 500, 502, 503, 302, 200)]
     reasons = ("CreditInsufficient", "QuotaExceeded", "TooManyRequests", "Unauthorized", key[:40], "x" * 4000)
-    said += [answered(key, header, 400, reason=reason, msg=reason) for reason in reasons]
+    said += [answered(key, header, 400, reason=reason, msg=reason) for reason in (*reasons, f"No_{key[8:-8]}")]
+    said += [answered(key, header, 429, reason=key)]
     said += [answered(key, header, 200, code=code, msg=header) for code in (401, 402, 429, 500)]
     return [
         *said,
@@ -162,6 +175,7 @@ def failures(key: str, header: str, *, own: bool = True) -> list[httpx.Response 
         httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(key.encode())),
         httpx.Response(200, json={"remains": [{"type": key, "credit_remain": key}], "data": {"credits": header}}),
         httpx.Response(200, json=[key, {"data": [key]}]),
+        httpx.Response(200, json=repeated(key)),
         httpx.ReadError("no"),
         httpx.WriteTimeout("late"),
         httpx.ConnectError("gone"),
