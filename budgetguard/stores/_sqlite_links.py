@@ -62,7 +62,7 @@ class Links:
         self._tidied_at = 0
         self._tidier: threading.Thread | None = None
         self._process = os.getpid()
-        self._lost = False
+        self._lost = self._doubted = False
         self._paused: list[threading.Lock] = []
         _all.add(self)
 
@@ -82,6 +82,8 @@ class Links:
         """Give the connection that writes."""
         self._check()
         if self._writer is None:
+            if self._doubted:
+                self._drop_others()
             self._writer = self._open()
         return self._writer
 
@@ -135,6 +137,7 @@ class Links:
     def drop_writer(self) -> None:
         """Close the writer after a fault, with its lock held; the next who needs one opens another."""
         connection, self._writer = self._writer, None
+        self._doubted = True
         _close(connection)
 
     def drop_reader(self) -> None:
@@ -150,6 +153,14 @@ class Links:
             while not _with(lock, drop) and time.monotonic() < deadline:
                 time.sleep(_PAUSE)
         self._identity = None
+
+    def _drop_others(self) -> None:
+        """Close the reader and the keeper before another writer is opened, with its lock held.
+
+        A process that found the file read-only finds it so, whatever is done about it, while a connection is open.
+        """
+        others = [_with(self.reading, self.drop_reader), _with(self._keeping, self._drop_keeper)]
+        self._doubted = not all(others)
 
     def _drop_keeper(self) -> None:
         connection, self._keeper = self._keeper, None

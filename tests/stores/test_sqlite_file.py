@@ -6,8 +6,13 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 
@@ -264,6 +269,40 @@ def test_a_file_replaced_while_in_use_is_told_until_the_user_decides(path: Path,
     shutil.move(tmp_path / "elsewhere", path)
     assert store.load("a").counters == {"a": 1}
     store.close()
+
+
+_OTHER = """
+import sqlite3, sys
+link = sqlite3.connect(sys.argv[1])
+link.execute("SELECT count(*) FROM account").fetchone()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_that_was_read_only_when_it_was_opened_is_used_once_it_is_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.transact("a", STEP)
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def read_only(database: Path, **given: Any) -> sqlite3.Connection:
+        # As where the folder is read-only, also to root.
+        return connect(f"file:{database}?mode=ro&readonly_shm=1", uri=True, **given)
+
+    with subprocess.Popen([sys.executable, "-c", _OTHER, path], stdin=PIPE, stdout=PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        with closing(SQLiteStore(path)) as store:
+            monkeypatch.setattr(sqlite3, "connect", read_only)
+            assert store.load("a").counters["a"] == 1
+            with pytest.raises(StoreError, match="Let this user write the file"):
+                store.transact("a", Transaction(add={"a": 1}))
+            monkeypatch.setattr(sqlite3, "connect", connect)
+            assert store.transact("a", Transaction(add={"a": 1})).counters["a"] == 2
+            assert store.load("a").counters["a"] == 2
+        other.kill()
 
 
 def test_an_address_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
