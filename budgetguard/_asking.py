@@ -112,6 +112,10 @@ class Asking(_Questions):
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was learnt
             return Asked(None, type(error).__name__, again=True)
 
+    def close(self) -> None:
+        """Close what it asks with."""
+        self._inner.close()
+
     def _exchange(self, request: httpx.Request, most: int) -> Answer:
         response = self._inner.handle_request(request)
         try:
@@ -160,6 +164,10 @@ class AsyncAsking(_Questions):
             return self._seen(route, await self._exchange(request, _http.TASK_MAX))
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was learnt
             return Asked(None, type(error).__name__, again=True)
+
+    async def close(self) -> None:
+        """Close what it asks with."""
+        await self._inner.aclose()
 
     async def _exchange(self, request: httpx.Request, most: int) -> Answer:
         with anyio.fail_after(self._seconds):

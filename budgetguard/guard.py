@@ -89,8 +89,6 @@ class _Base:
         if isinstance(opened, GraceStore) and observers:
             opened.tell = self.engine.tell
         self._opened = opened
-        self._asking_in = 0
-        self._parents: object = None
         self._bearer: httpx.Request | None = None
         self._own: QuickAccount | None = None
         if given.api_key is not None:
@@ -204,18 +202,18 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         self._store: Store = self._opened
         self.driver = BlockingDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(self.driver, self.policy.lease)
-        self._given = self._inner = None if inner is None else checked(inner, "handle_request")
-        self._asking: Asking | None = None
+        self._inner = None if inner is None else checked(inner, "handle_request")
+        self._askings: dict[int, Asking] = {}
 
     @property
     def asking(self) -> Asking:
         """What the guard asks the provider with on its own behalf. Made when it is first used."""
-        asking = self._asking
-        if asking is None or self._asking_in != os.getpid():
-            # On connections of a parent's, an answer may be to a question of the parent's. They are left as they are.
-            self._parents, self._inner = self._inner, httpx.HTTPTransport() if self._given is None else self._given
-            asking = self._asking = Asking(self.engine, self._inner)
-            self._asking_in = os.getpid()
+        # On connections of a parent's, an answer may be to a question of the parent's. They are left as they are.
+        asking = self._askings.get(os.getpid())
+        if asking is None:
+            # Where several threads make one, all use the same: of another the connections would be closed by nobody.
+            made = Asking(self.engine, httpx.HTTPTransport() if self._inner is None else self._inner)
+            asking = self._askings.setdefault(os.getpid(), made)
         return asking
 
     def transport(self, inner: httpx.BaseTransport | None = None, *, on_refusal: OnRefusal = "raise") -> GuardTransport:
@@ -274,8 +272,8 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
 
     def close(self) -> None:
         """Close *inner*, and the store if the guard made it. What was stored stays stored. Since 0.1."""
-        if self._inner is not None:
-            self._inner.close()
+        if self._inner is not None or os.getpid() in self._askings:
+            self.asking.close()
         if self._made:
             self._store.close()
 
@@ -331,18 +329,18 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         self._store: AsyncStore = self._opened
         self.driver = ConcurrentDriver(self._store, self.engine.tell)
         self.heartbeat = Heartbeat(BlockingDriver(self._store, self.engine.tell), self.policy.lease)
-        self._given = self._inner = None if inner is None else checked(inner, "handle_async_request")
-        self._asking: AsyncAsking | None = None
+        self._inner = None if inner is None else checked(inner, "handle_async_request")
+        self._askings: dict[int, AsyncAsking] = {}
 
     @property
     def asking(self) -> AsyncAsking:
         """What the guard asks the provider with on its own behalf. Made when it is first used."""
-        asking = self._asking
-        if asking is None or self._asking_in != os.getpid():
-            # On connections of a parent's, an answer may be to a question of the parent's. They are left as they are.
-            self._parents, self._inner = self._inner, httpx.AsyncHTTPTransport() if self._given is None else self._given
-            asking = self._asking = AsyncAsking(self.engine, self._inner)
-            self._asking_in = os.getpid()
+        # On connections of a parent's, an answer may be to a question of the parent's. They are left as they are.
+        asking = self._askings.get(os.getpid())
+        if asking is None:
+            # Where several threads make one, all use the same: of another the connections would be closed by nobody.
+            made = AsyncAsking(self.engine, httpx.AsyncHTTPTransport() if self._inner is None else self._inner)
+            asking = self._askings.setdefault(os.getpid(), made)
         return asking
 
     def transport(
@@ -382,8 +380,8 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
 
     async def close(self) -> None:
         """Close *inner*, and the store if the guard made it. What was stored stays stored. Since 0.1."""
-        if self._inner is not None:
-            await self._inner.aclose()
+        if self._inner is not None or os.getpid() in self._askings:
+            await self.asking.close()
         if self._made:
             await self._store.aclose()
 

@@ -4,9 +4,11 @@ import errno
 import gc
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 import structlog.testing
 
@@ -170,6 +172,20 @@ def test_many_threads_that_meet_an_account_at_once_get_the_same() -> None:
 
 
 # -- finished -------------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_ask_for_the_first_time_at_once_ask_with_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(3)
+
+    class Slow(httpx.HTTPTransport):
+        def __init__(self) -> None:
+            together.wait(10)
+            super().__init__()
+
+    monkeypatch.setattr(httpx, "HTTPTransport", Slow)
+    with Guard(Vidu(), api_key="k") as guard, ThreadPoolExecutor(3) as pool:
+        askings = list(pool.map(lambda _: guard.asking, range(3)))
+        assert {*askings, guard.asking} == {guard.asking}
 
 
 def test_telling_that_a_task_has_ended_frees_its_slot_once(kind: Kind) -> None:

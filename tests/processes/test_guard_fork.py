@@ -21,7 +21,7 @@ store = SQLiteStore(path)
 guard = Guard(Vidu(base_url=url), store=store, api_key="a-key")
 first = guard.reserve(credits=10)                      # the only slot
 guards = [guard, AsyncGuard(Vidu(base_url=url), store=store, api_key="a-key")]
-asked_with = [(one.asking, one._inner) for one in guards]
+asked_with = [(one.asking, one.asking._inner) for one in guards]
 
 
 def wait():
@@ -39,7 +39,7 @@ if not pid:
     try:
         assert guard.state().pools[""].waiting == 0
         for one, (asking, inner) in zip(guards, asked_with):
-            assert one.asking is not asking and one._inner is not inner and one.asking is one.asking
+            assert one.asking is not asking and one.asking._inner is not inner and one.asking is one.asking
         with guard.reserve(credits=10, deadline=30):
             print("the child's", flush=True)
         os._exit(0)
@@ -50,7 +50,7 @@ if not pid:
 time.sleep(0.05)
 first.release()
 waiting.join()
-assert [(one.asking, one._inner) for one in guards] == asked_with
+assert [(one.asking, one.asking._inner) for one in guards] == asked_with
 assert os.waitpid(pid, 0)[1] == 0
 store.close()
 guard.close()
