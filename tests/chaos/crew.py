@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ class Book:
         late: Seconds for which some process was not let run, and when.
         paused: Reasons for which the account was paused.
         children: Processes that were forked.
+        last: When the last call of each guard reached the provider, by the beginning of its callers' names.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class Book:
         self.late: list[tuple[float, float]] = []
         self.paused: Counter[str] = Counter()
         self.children: dict[str, int] = {}
+        self.last: dict[str, float] = {}
         self._wanting: dict[str, str] = {}
         self._closing = False
 
@@ -88,7 +90,13 @@ class Book:
     def arrived(self, name: str) -> None:
         """Note that a call reached the provider."""
         with self.lock:
+            self.last[".".join(name.split(".")[:2])] = time.monotonic()
             self._satisfied(name)
+
+    def silent(self, guards: Iterable[str], since: float) -> list[str]:
+        """Which of these guards let no call reach the provider from then on."""
+        with self.lock:
+            return [guard for guard in guards if self.last.get(guard, 0.0) <= since]
 
     def _satisfied(self, name: str) -> None:
         if self._wanting.get(self.caller(name)) == name:
@@ -113,10 +121,10 @@ class Book:
         with self.lock:
             return [name for name in self.begun if name not in self.ended and name.partition(".")[0] not in killed]
 
-    def denied(self) -> list[str]:
-        """Calls whose callers were told that they had not been sent."""
+    def told(self, how: str) -> list[str]:
+        """Calls whose callers were told that they were ``"not sent"``, refused ``"by provider"``, or ``"task"``s."""
         with self.lock:
-            return [name for name, (how, _) in self.ended.items() if how == "not sent"]
+            return [name for name, (ended, _) in self.ended.items() if ended == how]
 
 
 class Hand(Place):
@@ -155,6 +163,7 @@ class Crew:
     def __init__(
         self, scene: Scene, orders: Callable[[str, int], Orders], book: Book, record: Callable[[dict[str, Any]], None]
     ) -> None:
+        self._scene = scene
         self._orders = orders
         self.book = book
         self.hands = [Hand(number, book, record) for number in range(len(scene.workers))]
@@ -196,6 +205,11 @@ class Crew:
         self.book.forget(hand.label)
         self.start(hand)
         hand.order("go")
+
+    @property
+    def guards(self) -> list[str]:
+        """The beginnings of the names of all calls, one for each guard of each process."""
+        return [f"{hand.label}.{part}" for hand in self.hands for part in range(len(self._scene.workers[hand.number]))]
 
     @property
     def away(self) -> set[str]:

@@ -110,6 +110,15 @@ def _foreign(outcomes: Sequence[Outcome]) -> list[str]:
     return lines if taken else ["Nobody took anything from the account."]
 
 
+def _never(outcomes: Sequence[Outcome]) -> list[str]:
+    """Name what was planned and never happened: of these faults the run says nothing."""
+    happened: Counter[str] = Counter()
+    for outcome in outcomes:
+        happened.update(outcome.injected)
+    never = [FAULTS[name].says for name, times in happened.items() if not times]
+    return [f"Planned, but never injected: {'; '.join(never)}."] if never else []
+
+
 def _totals(outcomes: Sequence[Outcome]) -> list[str]:
     stores = Counter(outcome.scene.store for outcome in outcomes)
     providers = Counter(outcome.scene.provider for outcome in outcomes)
@@ -127,6 +136,7 @@ def _totals(outcomes: Sequence[Outcome]) -> list[str]:
     )
     return [
         f"{len(outcomes)} scenes ({of}), {calls} calls, {accepted} accepted, {injected} faults injected.",
+        *_never(outcomes),
         f"Callers met: {', '.join(f'{name} {count}' for name, count in errors.most_common())}." if errors else "",
         longest,
     ]

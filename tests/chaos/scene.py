@@ -30,8 +30,9 @@ from tests.fleet.worker import store_at
 __all__ = ["Outcome", "key_of", "play"]
 
 _READY, _STOP = 60.0, 30.0
-_AFTERWARDS, _AFTERWARDS_MAX = 1.0, 6.0
-"""Seconds for which calls are made when nothing goes wrong any more: at least, and at most until a reading."""
+_AFTERWARDS, _AFTERWARDS_MAX = 1.0, 10.0
+"""Seconds for which calls are made when nothing goes wrong any more: at least, and at most until the balance was read
+and every guard has let a call through."""
 _STORE_PATIENCE = 1.0
 _CLAIM = CREDITS_TIMEOUT + 2.0
 """Seconds for which somebody who was killed while he asked for the balance is waited for."""
@@ -181,7 +182,7 @@ class _Stage:
                     injector.begin(began)
                     time.sleep(scene.load)
                     injector.end()
-                    self._until_the_balance_is_read(witness)
+                    self._until_all_is_well(witness, crew)
                     crew.stop(_STOP)
                 outcome.lost = [f"{name}: never answered" for name in self._book.unanswered(crew.killed)]
                 crew.end_children()
@@ -200,16 +201,20 @@ class _Stage:
         self._log(outcome=_plain(outcome))
         return outcome
 
-    def _until_the_balance_is_read(self, witness: Witness) -> None:
-        """Let calls be made until the balance was read when nothing went wrong any more.
+    def _until_all_is_well(self, witness: Witness, crew: Crew) -> None:
+        """Let calls be made until the balance was read when nothing went wrong any more, and no guard is left behind.
 
         After several readings in a row that failed, the next one only begins to count anew.
         """
         ended = time.monotonic()
         time.sleep(_AFTERWARDS)
-        while witness.readings[-1:] < [ended] and time.monotonic() < ended + _AFTERWARDS_MAX:
+        silent = self._book.silent(crew.guards, ended)
+        while (silent or witness.readings[-1:] < [ended]) and time.monotonic() < ended + _AFTERWARDS_MAX:
             time.sleep(0.05)
+            silent = self._book.silent(silent, ended)
         time.sleep(0.3)
+        for guard in silent:
+            self._outcome.broken.append(f"{guard} sent nothing for {_AFTERWARDS_MAX:g} s when all was well again")
 
     def _settle(self, crew: Crew) -> dict[str, Any]:
         """Let one lease pass, of what ended last, and get one reading.
@@ -279,7 +284,11 @@ class _Stage:
         outcome.refused = witness.breaches()
         outcome.foreign = witness.foreign
         self._compare(found, state.credits, state.running)
-        outcome.lost += [f"{name}: told as not sent, but accepted" for name in book.denied() if accepted.get(name)]
+        for how in ("not sent", "by provider"):
+            outcome.lost += [f"{name}: told as {how}, but accepted" for name in book.told(how) if accepted.get(name)]
+        outcome.lost += [
+            f"{name}: told as accepted, but never was" for name in book.told("task") if name not in accepted
+        ]
         outcome.twice = witness.sent_twice()
         outcome.stall, outcome.stall_at = stalls.longest, stalls.began - self._log.began
         outcome.late = max((late for _, late in book.late), default=0.0)

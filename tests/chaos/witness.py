@@ -91,6 +91,10 @@ class Witness:
         self._faults[id(mishap)] = mishap, fault
         self._fake._mishaps.add(mishap, times=times, on=on)
 
+    def answer_well(self, on: RouteKind) -> None:
+        """Let no answer of that kind go wrong any more."""
+        self._fake._mishaps._lines.pop(on, None)
+
     @property
     def is_balance_withheld(self) -> bool:
         """Whether the next question for the balance will not be answered well."""
