@@ -122,13 +122,13 @@ class Engine:
             account.attend(books.till, books.wake)
         return account
 
-    def stated(self, key: str | None) -> State | None:
+    def stated(self) -> State | None:
         """Say again what was said of the only account there is, if nothing has changed since.
 
         Its age may be a millisecond behind.
         """
         known = self._stated
-        if known is None or key is not None:
+        if known is None:
             return None
         till, moves, until, state = known
         return state if till.moves == moves and till.now() < until else None

@@ -102,15 +102,16 @@ class InsufficientCredits(Refused):
         by_provider: Whether the provider itself refused, against our numbers.
     """
 
+    account: str
     needed: int
     available: int
     held: int
-    shortfall: int
     balance: int
     headroom: int
     read_at: float | None
     age: float | None
     by_provider: bool
+    shortfall: int
 
     def __init__(
         self,
@@ -125,8 +126,8 @@ class InsufficientCredits(Refused):
         age: float | None = None,
         by_provider: bool = False,
     ) -> None:
-        # Raised more often than read: a batch may be refused call by call. So the message waits until somebody asks.
-        self._facts = facts = {
+        # Raised more often than read, call by call: so the message waits until somebody asks, and this is set as one.
+        self.__dict__ = {
             "account": account,
             "needed": needed,
             "available": available,
@@ -136,9 +137,8 @@ class InsufficientCredits(Refused):
             "read_at": read_at,
             "age": age,
             "by_provider": by_provider,
+            "shortfall": needed - available if needed > available else 0,
         }
-        self.__dict__.update(facts)
-        self.shortfall = max(0, needed - available)
 
     def __str__(self) -> str:
         said = f"{self.account} needs {self.needed} credits for this call and has {self.available} free"
@@ -162,10 +162,15 @@ class InsufficientCredits(Refused):
         """The message, as exceptions have it."""
         return (str(self),)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = self.facts
+        del facts["shortfall"]
+        return _rebuild, (type(self), facts)
+
     @property
     def facts(self) -> dict[str, Any]:
         """The numbers behind the refusal, ready for a log line or a JSON answer."""
-        return {**self._facts, "shortfall": self.shortfall}
+        return {name: getattr(self, name) for name in InsufficientCredits.__annotations__}
 
 
 class InsufficientSlots(Refused):

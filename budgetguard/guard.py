@@ -264,9 +264,9 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         Raises:
             SettingError: If it is not clear which account is meant.
         """
-        key = hide(key)
-        if (stated := self.engine.stated(key)) is not None:
+        if key is None and (stated := self.engine.stated()) is not None:
             return stated
+        key = hide(key)
         account = self._one(key)
         return self.engine.state(account, self.driver.run(account, account.load()))
 
@@ -372,9 +372,9 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
 
     async def state(self, key: str | None = None) -> State:
         """Tell what is known of an account now, without asking the provider. See `Guard.state`. Since 0.1."""
-        key = hide(key)
-        if (stated := self.engine.stated(key)) is not None:
+        if key is None and (stated := self.engine.stated()) is not None:
             return stated
+        key = hide(key)
         account = self._one(key)
         return self.engine.state(account, await self.driver.run(account, account.load()))
 
