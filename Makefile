@@ -18,6 +18,9 @@ BENCH_VENV := .venv-bench
 BENCH_PY := $(BENCH_VENV)/bin/python
 BENCH := $(BENCH_VENV)/.ready
 
+# Some images forbid bytecode; then every process of a test, a fleet or a chaos run would compile the library anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 CODE := budgetguard tests $(if $(wildcard benchmarks/*.py),benchmarks)
 
 .DEFAULT_GOAL := help
