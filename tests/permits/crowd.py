@@ -1,6 +1,8 @@
 """Callers that are let go together, as threads, as tasks, or both; run as a program they are one process of several.
 
-``python -m tests.permits.crowd URL STORE WAY THREADS TASKS`` says ``ready``, waits for a line, and says how each ended.
+``python -m tests.permits.crowd`` takes orders until there are no more. An order is a line of URL, STORE, WAY, THREADS
+and TASKS with tabs between them: it makes guards and callers anew, says ``ready``, waits for a line, and says how each
+ended.
 """
 
 from __future__ import annotations
@@ -113,16 +115,18 @@ async def _in_task(
 
 def main() -> None:
     """Be one process of several."""
-    url, store, way, threads, tasks = sys.argv[1:]
 
     def go() -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.readline()
 
-    ended = crowd(url, store, way, int(threads), int(tasks), go)
-    unforeseen = ended.keys() - {SENT, InsufficientCredits.__name__}
-    sys.stdout.write(f"{ended[SENT]} {ended[InsufficientCredits.__name__]} {sorted(unforeseen)}\n")
+    for order in iter(sys.stdin.readline, ""):
+        url, store, way, threads, tasks = order.rstrip("\n").split("\t")
+        ended = crowd(url, store, way, int(threads), int(tasks), go)
+        unforeseen = ended.keys() - {SENT, InsufficientCredits.__name__}
+        sys.stdout.write(f"{ended[SENT]} {ended[InsufficientCredits.__name__]} {sorted(unforeseen)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

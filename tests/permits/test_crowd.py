@@ -19,6 +19,7 @@ __all__ = ["valkey_server"]
 
 CALLERS = 64
 WORTH = 10
+PROCESSES = 4
 
 
 @pytest.fixture(params=WAYS)
@@ -39,27 +40,18 @@ def check(ended: Counter[str]) -> None:
     assert ended == {SENT: WORTH, "InsufficientCredits": CALLERS - WORTH}
 
 
-def in_processes(url: str, store: str, way: str, crews: list[tuple[int, int]]) -> Counter[str]:
-    """Let callers go in several processes, each with so many threads and tasks."""
-    command = [sys.executable, "-W", "error", "-m", "tests.permits.crowd", url, store, way]
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that wait for orders; they make everything else anew for each."""
+    command = [sys.executable, "-W", "error", "-m", "tests.permits.crowd"]
     started = [
-        subprocess.Popen([*command, str(threads), str(tasks)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for threads, tasks in crews
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)
     ]
-    ended: Counter[str] = Counter()
     try:
-        for process in started:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
+        yield started
         for process in started:
             said, _ = process.communicate(timeout=60)
-            sent, refused, unforeseen = said.split(" ", 2)
-            assert unforeseen == "[]\n"
-            ended.update({SENT: int(sent), "InsufficientCredits": int(refused)})
+            assert (said, process.returncode) == ("", 0)
     finally:
         for process in started:
             process.kill()
@@ -67,6 +59,36 @@ def in_processes(url: str, store: str, way: str, crews: list[tuple[int, int]]) -
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def in_processes(
+    processes: list[subprocess.Popen[str]], url: str, store: str, way: str, crews: list[tuple[int, int]]
+) -> Counter[str]:
+    """Let callers go in several processes, each with so many threads and tasks."""
+    ended: Counter[str] = Counter()
+    at_work = processes[: len(crews)]
+    assert len(at_work) == len(crews)
+    for process, (threads, tasks) in zip(at_work, crews, strict=True):
+        tell(process, f"{url}\t{store}\t{way}\t{threads}\t{tasks}")
+    for process in at_work:
+        assert hear(process) == "ready\n"
+    for process in at_work:
+        tell(process, "go")
+    for process in at_work:
+        sent, refused, unforeseen = hear(process).split(" ", 2)
+        assert unforeseen == "[]\n"
+        ended.update({SENT: int(sent), "InsufficientCredits": int(refused)})
     return ended
 
 
@@ -78,26 +100,33 @@ def test_of_64_tasks_10_reach_the_provider(fake: FakeVidu, way: str) -> None:
     check(crowd(fake.url, None, way, 0, CALLERS, lambda: None))
 
 
-def test_of_64_in_processes_on_sqlite_10_reach_the_provider(fake: FakeVidu, way: str, tmp_path: Path) -> None:
-    crews = [(CALLERS // 4, 0)] * 4
-    check(in_processes(fake.url, f"sqlite:///{tmp_path}/accounts.db", way, crews))
+def test_of_64_in_processes_on_sqlite_10_reach_the_provider(
+    fake: FakeVidu, way: str, processes: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    crews = [(CALLERS // PROCESSES, 0)] * PROCESSES
+    check(in_processes(processes, fake.url, f"sqlite:///{tmp_path}/accounts.db", way, crews))
 
 
 def test_of_64_in_processes_on_valkey_10_reach_the_provider(
-    fake: FakeVidu, way: str, valkey_server: ValkeyServer
+    fake: FakeVidu, way: str, processes: list[subprocess.Popen[str]], valkey_server: ValkeyServer
 ) -> None:
     valkey_server.client.flushall()
-    crews = [(CALLERS // 4, 0)] * 4
-    check(in_processes(fake.url, valkey_server.url, way, crews))
+    crews = [(CALLERS // PROCESSES, 0)] * PROCESSES
+    check(in_processes(processes, fake.url, valkey_server.url, way, crews))
 
 
 @pytest.mark.parametrize("store", ["sqlite", "valkey"])
 def test_of_64_in_a_mixture_of_processes_threads_and_tasks_10_reach_the_provider(
-    fake: FakeVidu, way: str, store: str, tmp_path: Path, request: pytest.FixtureRequest
+    fake: FakeVidu,
+    way: str,
+    store: str,
+    processes: list[subprocess.Popen[str]],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     address = f"sqlite:///{tmp_path}/accounts.db"
     if store == "valkey":
         server: ValkeyServer = request.getfixturevalue("valkey_server")
         server.client.flushall()
         address = server.url
-    check(in_processes(fake.url, address, way, [(16, 0), (0, 16), (16, 16)]))
+    check(in_processes(processes, fake.url, address, way, [(16, 0), (0, 16), (16, 16)]))
