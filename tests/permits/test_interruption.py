@@ -18,7 +18,7 @@ import pytest
 
 from budgetguard.errors import InsufficientSlots, PermitError, StoreError
 from tests.support.turnstile import Turnstile
-from tests.support.vidu import BODY, HEADERS, HOME, KEY, PRICE, SUBMIT, quick, vidu
+from tests.support.vidu import BODY, KEY, PRICE, SUBMIT
 from tests.support.ways import Way, in_thread
 from tests.transport.test_interruption import KINDS, Stage
 
@@ -34,12 +34,10 @@ class PermitStage(Stage):
 
     def __init__(self, way: Way, *, limit: int = 3) -> None:
         super().__init__(way, limit=limit)
-        policy = quick(lease=100.0, task_lease=200.0, max_age=50.0, max_stale=5000.0, stale_if_error=5000.0)
-        self.guard = way.guard(
-            vidu(), store=self.store, policy=policy, observers=[self.events.append], api_key=KEY, inner=self.inner
-        )
-        self.client = way.client(self.guard, self.inner, base_url=HOME, headers=HEADERS)
         self.inside = self.client.client  # type: ignore[attr-defined]
+
+    def settings(self) -> dict[str, Any]:
+        return {"api_key": KEY, "inner": self.inner}
 
 
 Scene = tuple[Callable[[PermitStage], None], Callable[[PermitStage], Awaitable[None]]]
