@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex, overload
 
 from budgetguard.errors import SettingError
 
-__all__ = ["Given", "Hidden", "hide", "hide_all"]
+__all__ = ["Given", "Hidden", "hide", "hide_address", "hide_all"]
 
 
 class Hidden(str):
@@ -48,6 +48,11 @@ def hide_all(keys: Any) -> Any:
     if isinstance(keys, str):
         return Hidden(keys)
     return tuple(map(hide_all, keys)) if isinstance(keys, Iterable) and not isinstance(keys, bytes) else keys
+
+
+def hide_address(address: Any) -> Any:
+    """Hide an address that may hold a password; anything else stays as it is."""
+    return Hidden(address) if isinstance(address, str) and "@" in address else address
 
 
 class Given:

@@ -21,7 +21,7 @@ from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._drivers.heartbeat import Heartbeat
 from budgetguard._fingerprints import Fingerprints
 from budgetguard._half_made import even_half_made
-from budgetguard._hidden import Given, hide
+from budgetguard._hidden import Given, hide, hide_address
 from budgetguard._reserving import AsyncReserving, Reserving
 from budgetguard._tokens import is_token
 from budgetguard.engine import Engine
@@ -196,7 +196,7 @@ class Guard(Jobs, Plans, Pools, Reserving, TaskRunning, _Base):
         api_key: str | None = None,
         inner: httpx.BaseTransport | None = None,
     ) -> None:
-        given = Given(accounts, fingerprint_key, api_key)
+        store, given = hide_address(store), Given(accounts, fingerprint_key, api_key)
         del accounts, fingerprint_key, api_key  # a traceback may show what this frame names
         super().__init__(provider, store, policy, observers, given, "transact")
         self._store: Store = self._opened
@@ -323,7 +323,7 @@ class AsyncGuard(AsyncJobs, AsyncPlans, AsyncPools, AsyncReserving, AsyncTaskRun
         api_key: str | None = None,
         inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        given = Given(accounts, fingerprint_key, api_key)
+        store, given = hide_address(store), Given(accounts, fingerprint_key, api_key)
         del accounts, fingerprint_key, api_key  # a traceback may show what this frame names
         super().__init__(provider, store, policy, observers, given, "atransact")
         self._store: AsyncStore = self._opened

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from budgetguard._hidden import hide_address
 from budgetguard._settings import given_address
 from budgetguard.errors import SettingError
 from budgetguard.ports import AsyncStore
@@ -34,6 +35,7 @@ def open_store(url: str) -> AsyncStore:
     Raises:
         SettingError: If it names none. The message does not show the address, which may hold a password.
     """
+    url = hide_address(url)
     scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
     if scheme == "memory" and url[len("memory:") :].strip("/") == "":
         return MemoryStore()

@@ -29,6 +29,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from budgetguard._half_made import even_half_made
+from budgetguard._hidden import Hidden, hide_address
 from budgetguard._settings import given_address
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.stores._redis_wire import SCRIPT, Args, Call, Page
@@ -62,13 +63,13 @@ class Server:
     """A server's address and settings. Immutable; safe to share between threads."""
 
     def __init__(self, url: str, timeout: float, options: Mapping[str, Any]) -> None:
-        scheme, colon, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
-        scheme = scheme.lower()
-        if not colon or scheme not in _SCHEMES:
+        url = hide_address(url)
+        scheme = url.partition("://")[0].lower() if isinstance(url, str) and "://" in url else ""
+        if scheme not in _SCHEMES:
             # The address may hold a password wherever it is wrong, so it is not shown.
             right = f"give an address that begins with one of {', '.join(f'{name}://' for name in _SCHEMES)}"
             raise SettingError("url", given_address(url), right)
-        plain = f"{_SCHEMES[scheme]}://{rest}"
+        plain = Hidden(f"{_SCHEMES[scheme]}{url[len(scheme) :]}")
         _check(scheme, plain)
         self.timeout = timeout
         try:
@@ -82,12 +83,17 @@ class Server:
             self._async_class = self._async.pop("class", redis.asyncio.connection.Connection)
             self.connection()
         except (ValueError, TypeError, RedisError) as error:
+            wrong = type(error).__name__
+        else:
+            wrong = ""
+        if wrong:
+            # Not from in there: an error reporter would show what redis-py names in its frames, the password too.
             raise SettingError(
                 "url",
                 f"{scheme}://...",
-                f"the address or a setting in it is not understood ({type(error).__name__}); give for instance "
+                f"the address or a setting in it is not understood ({wrong}); give for instance "
                 "redis://user:password@host:6379/0, with % signs for special characters of the password",
-            ) from None
+            )
         self.where = self._where(scheme, urlsplit(plain).hostname)
         self._secret = str(self._blocking.get("password") or "")
 
@@ -246,15 +252,15 @@ class Server:
 def _check(scheme: str, plain: str) -> None:
     # What redis-py would overlook. The parts may be those of a password, so they are not shown.
     try:
-        parts = urlsplit(plain)
+        path = Hidden(unquote(urlsplit(plain).path).strip("/"))
     except ValueError:
         return  # told with the rest
     if scheme == "unix":
-        if not parts.path.strip("/"):
+        if not path:
             raise SettingError(
                 "url", "unix://...", "give the whole path of the socket, with three slashes: unix:///run/valkey.sock"
             )
-    elif (database := unquote(parts.path).strip("/")) and not (database.isascii() and database.isdigit()):
+    elif path and not (path.isascii() and path.isdigit()):
         raise SettingError(
             "url",
             f"{scheme}://...",

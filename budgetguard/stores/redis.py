@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from budgetguard._half_made import even_half_made
+from budgetguard._hidden import hide_address
 from budgetguard.errors import SettingError, StoreError
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 
@@ -66,6 +67,7 @@ class RedisStore:
         poll: float = 1.0,
         **options: Any,
     ) -> None:
+        url = hide_address(url)
         if not isinstance(prefix, str) or not prefix or "{" in prefix or "}" in prefix:
             raise SettingError("prefix", prefix, "give a name without braces")
         for name, value, least in (

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 import budgetguard
-from budgetguard import BudgetGuardError, Guard, providers, stores
+from budgetguard import AsyncGuard, BudgetGuardError, Guard, providers, stores
 from budgetguard._hidden import Hidden
 from budgetguard.providers import Vidu
 from tests.secrets import others
 from tests.secrets.forms import forms, search
 from tests.secrets.run import Session
-from tests.secrets.wire import new_key
+from tests.secrets.wire import new_key, new_plain_key
 from tests.secrets.written import Written
 
 
@@ -106,3 +106,25 @@ def test_no_attribute_of_a_guard_shows_what_it_was_given(tmp_path: Path) -> None
     written = Written(tmp_path)
     written.show(guard, guard.engine, guard.engine._fingerprints, vars(guard), vars(guard.engine))
     assert search(written.folder, [key, secret.decode()]).found == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://user:{}@host:1/0?no=such",
+        "redis://user:{}@host:1/no-number",
+        "redis://user:{}/{}@host:1/0",
+        "rediss://:{}@[::1/0",
+        "unix://user:{}@",
+        "postgres://user:{}@host/db",
+    ],
+)
+def test_no_frame_shows_the_password_in_an_address_of_a_store(address: str, tmp_path: Path) -> None:
+    password = new_plain_key("pass")
+    written = Written(tmp_path)
+    for make in (Guard, AsyncGuard):
+        with pytest.raises(BudgetGuardError) as caught:
+            make(Vidu(), store=address.format(password, password))
+        written.error(caught.value)
+    assert written.errors == 2
+    assert search(written.folder, [password]).found == []
