@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,13 +20,20 @@ class Import(NamedTuple):
     line: int
 
 
-def modules() -> dict[str, Path]:
+@cache
+def modules() -> Mapping[str, Path]:
     """Find every module of the package, by its dotted name."""
     found: dict[str, Path] = {}
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+    return MappingProxyType(found)
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    """Read a module of the package; not to be changed."""
+    return ast.parse(modules()[module].read_text(encoding="utf-8"))
 
 
 def imports(source: str, module: str, *, is_package: bool = False, known: Collection[str] = ()) -> Iterator[Import]:

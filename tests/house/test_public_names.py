@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.house.source import PACKAGE, assert_none, modules
+from tests.house.source import PACKAGE, assert_none, modules, tree
 
 PUBLIC: dict[str, set[str]] = {
     "budgetguard": {
@@ -165,9 +165,10 @@ def docstring(module: str, name: str) -> str:
 
     A class that says nothing of its age has that of its base in the same module: events came as one family.
     """
-    tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
     body = [
-        node for statement in tree.body for node in (statement.body if isinstance(statement, ast.If) else [statement])
+        node
+        for statement in tree(module).body
+        for node in (statement.body if isinstance(statement, ast.If) else [statement])
     ]
     for node, following in itertools.zip_longest(body, body[1:]):
         match node:
