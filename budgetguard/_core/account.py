@@ -25,7 +25,7 @@ from budgetguard.model import Quote, TaskSeen
 from budgetguard.policy import Policy
 from budgetguard.ports import Transacted, Transaction
 
-__all__ = ["Account", "Hold", "overtaken"]
+__all__ = ["Account", "Hold", "Mould", "overtaken"]
 
 
 _LIVE_MAX = 20_000
@@ -98,6 +98,34 @@ class Hold:
         return f"Hold({self.id}, {self.quote.credits} credits, {self.quote.slots} slots)"
 
 
+class Mould:
+    """What the first transactions of all calls have in common that ask for the same quote.
+
+    Attributes:
+        quote: What they ask for.
+        transaction: That of one of them, which is not to be changed.
+        rest: What stands in each of their records behind its name.
+    """
+
+    __slots__ = ("quote", "rest", "transaction")
+
+    def __init__(self, quote: Quote, transaction: Transaction, rest: str) -> None:
+        self.quote = quote
+        self.transaction = transaction
+        self.rest = rest
+
+    def fits(self, quote: Quote) -> bool:
+        """Whether a call asks for the same."""
+        mine = self.quote
+        return quote is mine or (
+            quote.credits == mine.credits
+            and quote.slots == mine.slots
+            and quote.pool == mine.pool
+            and quote.credits_min == mine.credits_min
+            and quote.task_lease == mine.task_lease
+        )
+
+
 def overtaken(transaction: Transaction, done: Transacted) -> bool:
     """Tell whether a transaction that was not applied was worked out on counters that have moved since."""
     return any(done.counters.get(name, 0) != value for name, value in transaction.expect.items())
@@ -123,6 +151,7 @@ class Account:
         "lock",
         "low",
         "max_age",
+        "mould",
         "name",
         "policy",
         "seen",
@@ -192,6 +221,8 @@ class Account:
         """Those who wait for their end, each ticket for all of one thread or loop."""
         self.low = 0
         """How many of the low-balance thresholds the free credits are below."""
+        self.mould: Mould | None = None
+        """What the last call that was let through by its first step asked for."""
         self.lock: AbstractContextManager[Any] = nullcontext()
         """Held by the driver while a flow runs; real where threads may meet."""
         self._numbers = itertools.count(1)

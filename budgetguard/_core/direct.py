@@ -6,10 +6,10 @@ Where it does not, `admit` goes on from what the hold has.
 from __future__ import annotations
 
 from budgetguard._core import counters as c
-from budgetguard._core.account import Account, Hold
+from budgetguard._core.account import Account, Hold, Mould
 from budgetguard._core.counters import View
-from budgetguard._core.records import Record, Stage
-from budgetguard.ports import Transacted, Transaction
+from budgetguard._core.records import Record, Stage, call_key, written
+from budgetguard.ports import Put, Transacted, Transaction
 
 __all__ = ["FirstStep", "begin", "heard"]
 
@@ -32,9 +32,19 @@ def begin(account: Account, hold: Hold) -> FirstStep | None:
     if hold.number is None:
         hold.number = account.number()
     record = account.record(hold, Stage.RESERVED)
-    transaction = account.books.take(record, within=account.max_age)
-    transaction.add[c.SERIAL] = 1
-    return FirstStep(account.number_look(), record, transaction)
+    mould = account.mould
+    if mould is None or not mould.fits(hold.quote):
+        transaction = account.books.take(record, within=account.max_age)
+        transaction.add[c.SERIAL] = 1
+        account.mould = mould = Mould(hold.quote, transaction, record.rest)
+    return FirstStep(account.number_look(), record, _cast(mould, record, account.books.lease))
+
+
+def _cast(mould: Mould, record: Record, lease: float) -> Transaction:
+    """Make the transaction of one more call that asks for the same: all but its record is what the others have."""
+    like = mould.transaction
+    put = {call_key(record.id): Put(written(Stage.RESERVED, record.id, mould.rest), lease)}
+    return Transaction(like.add.copy(), like.floor, like.expect, like.within, (), put, like.drop)
 
 
 def heard(account: Account, hold: Hold, step: FirstStep, done: Transacted) -> bool:

@@ -13,12 +13,12 @@ tells whoever held the permit that it was ended by its token; that one goes when
 from __future__ import annotations
 
 import enum
-import zlib
+from zlib import crc32
 
 from budgetguard.errors import StoreError
 from budgetguard.ports import Put
 
-__all__ = ["PORTABLE", "Record", "Stage", "call_key", "clean", "place_key", "task_key"]
+__all__ = ["PORTABLE", "Record", "Stage", "call_key", "clean", "place_key", "task_key", "written"]
 
 _SEPARATOR = "\x1f"
 _MOST = 2**53
@@ -141,12 +141,16 @@ class Record:
 
     def dumps(self) -> bytes:
         """Write it down."""
-        text = (
-            f"{_SEPARATOR}{self.stage}{_SEPARATOR}{self.id}{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
+        return written(self.stage, self.id, self.rest)
+
+    @property
+    def rest(self) -> str:
+        """What stands behind its stage and its name: the same for all calls that ask for the same."""
+        return (
+            f"{_SEPARATOR}{self.credits}{_SEPARATOR}{self.slots}{_SEPARATOR}{self.pool}"
             f"{_SEPARATOR}{self.slack}{_SEPARATOR}{self.tag}{_SEPARATOR}{self.credits_tag}{_SEPARATOR}{self.task_lease}"
             f"{_SEPARATOR}{self.asked}{_SEPARATOR}{self.task_id}"
-        ).encode()
-        return b"%08x%b" % (zlib.crc32(text), text)
+        )
 
     @classmethod
     def loads(cls, text: bytes) -> Record:
@@ -206,6 +210,12 @@ class Record:
 
     def __repr__(self) -> str:
         return f"Record({self.key} {self.credits} credits, {self.slots} slots, tag {self.tag})"
+
+
+def written(stage: Stage, id: str, rest: str) -> bytes:
+    """Write a record down, of which all but its stage and its name is known already."""
+    text = f"{_SEPARATOR}{stage}{_SEPARATOR}{id}{rest}".encode()
+    return b"%08x%b" % (crc32(text), text)
 
 
 def call_key(reservation: str) -> str:
