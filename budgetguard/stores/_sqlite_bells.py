@@ -69,11 +69,12 @@ class AsyncBell:
 class LoopBell:
     """The same on asyncio: a bare future costs a fifth of an event within a cancel scope."""
 
-    __slots__ = ("_future", "_thread", "loop")
+    __slots__ = ("_future", "_is_rung", "_thread", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._future = loop.create_future()
+        self._future: asyncio.Future[None] | None = None
+        self._is_rung = False
         self._thread = threading.get_ident()
 
     def ring(self) -> None:
@@ -88,17 +89,24 @@ class LoopBell:
 
     async def wait(self, seconds: float | None) -> None:
         """Wait for the bell, within a time; without one where somebody else on this loop looks at it."""
+        if self._is_rung:
+            self._is_rung = False
+            return
+        self._future = self.loop.create_future()
         timer = None if seconds is None else self.loop.call_later(max(_SHORTEST_WAIT, seconds), self._set)
         try:
             await self._future
         finally:
             if timer is not None:
                 timer.cancel()
-            self._future = self.loop.create_future()
+            self._future = None
 
     def _set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        future = self._future
+        if future is None:
+            self._is_rung = True
+        elif not future.done():
+            future.set_result(None)
 
 
 def hang() -> AsyncBell | LoopBell:

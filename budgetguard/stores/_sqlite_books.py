@@ -35,14 +35,14 @@ class Request:
         done: Whether either stands.
     """
 
-    __slots__ = ("account", "done", "error", "result", "transaction")
+    # Not in slots, so that what nearly all begin with need not be written into each.
+    result: Transacted | None = None
+    error: Exception | None = None
+    done = False
 
     def __init__(self, account: str, transaction: Transaction) -> None:
         self.account = account
         self.transaction = transaction
-        self.result: Transacted | None = None
-        self.error: Exception | None = None
-        self.done = False
 
 
 class Books:
@@ -93,14 +93,12 @@ class Books:
         return Loaded(entry.counters.copy(), found, now)
 
     def _due(self, execute: Execute, id: int, now: int) -> list[tuple[str, bytes]]:
-        changed = self._read.of(id)
+        changed = self._read.records
         rows = execute(_DUE, (id, now, _DUE_MAX + len(changed))).fetchall()
-        found = [(due, key, value) for key, value, due in rows if key not in changed]
-        found += [
-            (due, key, value)
-            for key, (value, due) in changed.items()
-            if value is not None and due is not None and due <= now
-        ]
+        found = [(due, key, value) for key, value, due in rows if (id, key) not in changed]
+        for (account, key), (_, value, due, _) in changed.items():
+            if due is not None and due <= now and account == id and value is not None:
+                found.append((due, key, value))
         found.sort(key=operator.itemgetter(0, 1))
         return [(key, value) for _, key, value in found[:_DUE_MAX]]
 

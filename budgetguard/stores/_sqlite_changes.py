@@ -9,50 +9,27 @@ from collections.abc import Mapping
 from itertools import zip_longest
 
 from budgetguard.ports import Put
-from budgetguard.stores._sqlite_clock import damaged
 from budgetguard.stores._sqlite_numbers import write
 from budgetguard.stores._sqlite_recent import Entry, Execute, Recent, put_in_place
-from budgetguard.stores._sqlite_ring import RING, SHIFT, STEP, Row
+from budgetguard.stores._sqlite_ring import PLACE, RING, SHIFT, Row
 
 __all__ = ["Changes", "Collision", "due_at"]
 
 _LATEST = 2**62
 """The largest time a record falls due at: the file's numbers end somewhere."""
-_THERE = "SELECT 1 FROM record WHERE account = ? AND key = ?"
+_PLACES = (1, 4, 16, 64)
+_THERE = {
+    places: f"SELECT count(*) FROM record WHERE account = ? AND key IN ({', '.join('?' * places)})"  # noqa: S608
+    for places in _PLACES
+}
+"""Counts how many of so many keys are among the records."""
+_NOTHING: tuple[None, None, None] = (None, None, None)
 _SAVE = "UPDATE account SET wakes = ?, counters = ? WHERE id = ?"
 _SAVE_NAMES = "UPDATE account SET names = ? WHERE id = ?"
 
 
 class Collision(Exception):
     """Of several transactions done together one should not have been applied; nobody knows which."""
-
-
-class _Change:
-    """One row to be, without its number."""
-
-    __slots__ = ("account", "asked", "counters", "due", "gone", "key", "value", "wakes")
-
-    def __init__(
-        self,
-        account: int,
-        gone: str | None = None,
-        new: tuple[str, bytes, int | None] | None = None,
-        asked: str | None = None,
-    ) -> None:
-        self.account = account
-        self.wakes: int | None = None
-        self.counters: bytes | str | None = None
-        self.gone = gone
-        self.key: str | None
-        self.value: bytes | None
-        self.due: int | None
-        self.key, self.value, self.due = new or (None, None, None)
-        self.asked = asked
-        """A key that must not be among the records yet, where nobody has looked."""
-
-    @property
-    def row(self) -> Row:
-        return self.account, self.wakes, self.counters, self.gone, self.key, self.value, self.due
 
 
 class Changes:
@@ -68,6 +45,7 @@ class Changes:
     """
 
     __slots__ = (
+        "_asked",
         "_connection",
         "_made",
         "_pending",
@@ -95,31 +73,43 @@ class Changes:
         self._together = together
         self._pending: dict[tuple[int, str], bytes | None] = {}
         """What these changes make of records: their values, ``None`` where they go."""
-        self._made: list[_Change] = []
+        self._made: list[Row] = []
+        self._asked: dict[int, list[str]] = {}
+        """By account the keys that must not be among the records yet; nobody has looked."""
 
     def change(self, id: int, drop: Mapping[str, bytes], put: Mapping[str, Put], now: int) -> bool:
         """Change an account's records, or none of them."""
-        pending = self._pending
+        if len(put) == 1 and not drop:
+            ((key, record),) = put.items()
+            return self._add(id, key, record, now)
         for key, value in drop.items():
             if self._find(id, key) != value:
                 return False
-        asked = None
         for key in put:
-            if key in drop:
-                continue
-            if self._together and len(put) == 1 and (id, key) not in pending and (id, key) not in self.recent.records:
-                asked = key  # looked for as it is written, with those of the others
-            elif self._find(id, key) is not None:
+            if key not in drop and self._find(id, key) is not None:
                 return False
-        came = [(key, record.value, due_at(record, now)) for key, record in put.items()]
+        came = {key: (key, record.value, due_at(record, now)) for key, record in put.items()}
+        for key in drop:
+            self._pending[id, key] = None
+            if key in came:  # written over: one change, so that it is not taken for a new one
+                self._made.append((id, None, None, key, *came.pop(key)))
+        for key, record in put.items():
+            self._pending[id, key] = record.value
         went = [key for key in drop if key not in put]
-        for key in went:
-            pending[id, key] = None
-        for key, value, _ in came:
-            pending[id, key] = value
-        for gone, new in zip_longest(went, came):
-            self._made.append(_Change(id, gone, new, asked))
-            asked = None
+        for gone, new in zip_longest(went, came.values()):
+            self._made.append((id, None, None, gone, *(new or _NOTHING)))
+        return True
+
+    def _add(self, id: int, key: str, record: Put, now: int) -> bool:
+        """Add one record, as most do; several that come together are looked for together."""
+        name, pending = (id, key), self._pending
+        value, due = record.value, due_at(record, now)
+        if self._together and name not in pending and name not in self.recent.records:
+            self._asked.setdefault(id, []).append(key)
+        elif self._find(id, key) is not None:
+            return False
+        pending[name] = value
+        self._made.append((id, None, None, None, key, value, due))
         return True
 
     def _find(self, id: int, key: str) -> bytes | None:
@@ -132,36 +122,42 @@ class Changes:
         Raises:
             Collision: If one of the new records is there already.
         """
-        made, recent = self._made, self.recent
+        if any(self._are_there(id, keys) for id, keys in self._asked.items()):
+            raise Collision
         self._add_counters()
+        made, recent = self._made, self.recent
         if not made:
             return
-        if not recent.has_room(self.execute, len(made)):
+        if not recent.has_room(len(made)):
             recent.fold(self._connection)
             self.folded = recent.number
             if len(made) > RING:
                 self._write_apart()
                 return
-        number, steps = recent.number, []
-        for change in made:
-            number += 1
-            row = change.row
-            steps.append((number % RING, number, *row, change.asked, None, None))
-            self.rows.append((number, row))
-        if self._connection.executemany(STEP, steps).rowcount != len(steps):
-            if self._together:
-                raise Collision
-            raise damaged("its latest changes cannot be read")
+        self.rows = list(enumerate(made, recent.number + 1))
+        self._connection.executemany(PLACE, [(number % RING, number, *row) for number, row in self.rows])
+
+    def _are_there(self, id: int, keys: list[str]) -> bool:
+        most = _PLACES[-1]
+        for begin in range(0, len(keys), most):
+            some = keys[begin : begin + most]
+            places = next(places for places in _PLACES if places >= len(some))
+            some += some[-1:] * (places - len(some))
+            ((count,),) = self.execute(_THERE[places], (id, *some)).fetchall()
+            if count:
+                return True
+        return False
 
     def _add_counters(self) -> None:
         """Let the last change of each account tell its counters."""
-        last = {change.account: change for change in self._made}
+        made = self._made
+        last = {row[0]: place for place, row in enumerate(made)}
         for entry in self.after.values():
-            change = last.get(entry.id)
-            if change is None:
-                change = _Change(entry.id)
-                self._made.append(change)
-            change.wakes, change.counters = entry.wakes, self._numbers(entry)
+            place = last.get(entry.id)
+            if place is None:
+                place = len(made)
+                made.append((entry.id, None, None, None, *_NOTHING))
+            made[place] = (entry.id, entry.wakes, self._numbers(entry), *made[place][3:])
 
     def _numbers(self, entry: Entry) -> bytes | str:
         if entry.pack is not None:
@@ -173,19 +169,17 @@ class Changes:
 
     def _write_apart(self) -> None:
         """Put it all where it belongs, past the ring; after a fold."""
-        records: dict[tuple[int, str], tuple[bytes, int | None] | None] = {}
-        for change in self._made:
-            if change.asked is not None and self.execute(_THERE, (change.account, change.asked)).fetchone():
-                raise Collision
-            if change.gone is not None:
-                records[change.account, change.gone] = None
-            if change.key is not None and change.value is not None:
-                records[change.account, change.key] = (change.value, change.due)
-            if change.counters is not None:
-                self.execute(_SAVE, (change.wakes, change.counters, change.account))
-        gone = [name for name, record in records.items() if record is None]
+        records: dict[tuple[int | None, str], tuple[bytes, int | None] | None] = {}
+        for id, wakes, counters, gone, key, value, due in self._made:
+            if gone is not None:
+                records[id, gone] = None
+            if key is not None and value is not None:
+                records[id, key] = (value, due)
+            if counters is not None:
+                self.execute(_SAVE, (wakes, counters, id))
+        went = [name for name, record in records.items() if record is None]
         put = [(*name, *record) for name, record in records.items() if record is not None]
-        put_in_place(self._connection, gone, put)
+        put_in_place(self._connection, went, put)
         for statement in SHIFT:
             self.execute(statement)
         self.is_apart = True

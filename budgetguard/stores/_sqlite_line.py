@@ -91,21 +91,16 @@ class Ticket(Request):
         bell: What wakes whoever waits for it; hung only where there is a wait.
     """
 
-    __slots__ = ("bell", "deadline", "has_led", "is_claimed", "is_gone", "is_task")
+    is_claimed = False
+    is_gone = False
+    has_led = False
+    bell: Bell | AsyncBell | LoopBell | None = None
 
     def __init__(self, account: str, transaction: Transaction, patience: float, *, is_task: bool) -> None:
-        # Spelled out, as a line of many makes many of them.
         self.account = account
         self.transaction = transaction
-        self.result = None
-        self.error = None
-        self.done = False
         self.deadline = time.monotonic() + patience
         self.is_task = is_task
-        self.is_claimed = False
-        self.is_gone = False
-        self.has_led = False
-        self.bell: Bell | AsyncBell | LoopBell | None = None
 
     @property
     def is_open(self) -> bool:
@@ -152,7 +147,7 @@ class Line:
         with self._lock:
             self._purge()
             for ticket in self.look(most):
-                if ticket.is_open:
+                if not (ticket.done or ticket.is_gone):
                     mine.append(ticket)
                     ticket.is_claimed = True
                     ticket.error = None
@@ -170,7 +165,8 @@ class Line:
         with self._lock:
             for ticket in mine:
                 ticket.done = True
-                ticket.ring()
+                if ticket.bell is not None:
+                    ticket.bell.ring()
             self._purge()
             mine.clear()
 
@@ -185,5 +181,6 @@ class Line:
         return True
 
     def _purge(self) -> None:
-        while self.tickets and not self.tickets[0].is_open:
-            self.tickets.popleft()
+        tickets = self.tickets
+        while tickets and (tickets[0].done or tickets[0].is_gone):
+            tickets.popleft()

@@ -17,19 +17,24 @@ Execute = Callable[..., sqlite3.Cursor]
 
 _CHUNK = 16
 _REMEMBERED_MAX = 1024
-_KINDS = {
-    (int, *numbers, gone, *came)
-    for numbers in ((NoneType, NoneType), (int, bytes), (int, str))
-    for gone in (NoneType, str)
-    for came in ((NoneType, NoneType, NoneType), (str, bytes, NoneType), (str, bytes, int))
-}
-"""The kinds of values a change may consist of."""
+_KINDS: tuple[set[type], ...] = (
+    {int},
+    {int, NoneType},
+    {bytes, str, NoneType},
+    {str, NoneType},
+    {str, NoneType},
+    {bytes, NoneType},
+    {int, NoneType},
+)
+"""What the columns of a change may hold."""
 _PROBE = "SELECT number FROM change WHERE slot = ?"
 _FOLLOW = (
     "SELECT number, account, wakes, counters, gone, key, value, due FROM change "
     "WHERE slot BETWEEN ? AND ? AND number > ? ORDER BY slot"
 )
-_ALL = "SELECT number, account, wakes, counters, gone, key, value, due FROM change ORDER BY number"
+_UNFOLDED = (
+    "SELECT number, account, wakes, counters, gone, key, value, due FROM change WHERE number > ? ORDER BY number"
+)
 _FOLDED = "SELECT number FROM folded"
 _ACCOUNT = "SELECT id, wakes, names, counters FROM account WHERE name = ?"
 _VALUE = "SELECT value FROM record WHERE account = ? AND key = ?"
@@ -61,15 +66,15 @@ class Entry:
 class Recent:
     """What one connection has seen of the ring, and of the accounts. For one thread at a time.
 
-    An interrupt may come between any two steps: what is noted here is always true of the file up to *number* at least,
-    and noting it again does no harm.
+    What is not mentioned by a change after the last fold is as the tables say. An interrupt may come between any two
+    steps: what is noted here is always true of the file up to *number* at least, and noting it again does no harm.
 
     Attributes:
         number: The latest change that was seen; -1 for none.
         folded: Up to which change everything is known to be where it belongs.
         entries: Accounts by name.
-        records: What the ring says of records: by account and key the change, the value (``None``: it is gone) and
-            when it falls due.
+        records: What changes after the last fold say of records: by account and key the change, the value (``None``: it
+            is gone), when it falls due, and the change by which it came first; -1 where the table may have it.
     """
 
     __slots__ = ("_by_id", "_clock", "_latest", "entries", "folded", "number", "records")
@@ -79,7 +84,7 @@ class Recent:
         self.number = -1
         self.folded = -1
         self.entries: dict[str, Entry] = {}
-        self.records: dict[tuple[int | None, str], tuple[int, bytes | None, int | None]] = {}
+        self.records: dict[tuple[int | None, str], tuple[int, bytes | None, int | None, int]] = {}
         self._by_id: dict[int | None, Entry] = {}
         self._latest: dict[int | None, tuple[int, int, bytes | str]] = {}
         """By account the latest change that tells its wakes and counters, and these."""
@@ -96,74 +101,86 @@ class Recent:
 
     def catch_up(self, execute: Execute) -> None:
         """See what was changed since; inside a transaction."""
-        if self.is_latest(execute) or (self.number >= 0 and self._follow(execute)):
+        if self.is_latest(execute):
             return
-        self._begin_anew(execute)
+        row = execute(_FOLDED).fetchone()
+        if row is None or type(row[0]) is not int:
+            raise damaged("its latest changes cannot be read")
+        folded = row[0]
+        if self.number < folded or not self._follow(execute):
+            self._begin_anew(execute, folded)
+        elif folded != self.folded:  # by somebody else
+            self.records = {name: told for name, told in self.records.items() if told[0] > folded}
+            self._latest = {id: told for id, told in self._latest.items() if told[0] > folded}
+            self.folded = folded
 
     def _follow(self, execute: Execute) -> bool:
         """Read on from where this was; ``False`` if some of it is gone."""
         while True:
-            number = self.number
-            slot = (number + 1) % RING
-            rows = execute(_FOLLOW, (slot, slot + _CHUNK - 1, number)).fetchall()
-            for row in rows:
-                if row[0] != self.number + 1:
-                    return False
-                self._see(row[0], row[1:])
-                self.number = row[0]
+            slot = (self.number + 1) % RING
+            rows = execute(_FOLLOW, (slot, slot + _CHUNK - 1, self.number)).fetchall()
+            if rows and not self._see(rows):
+                return False
             if len(rows) < min(_CHUNK, RING - slot):
-                break
-        if len(self.records) > 4 * RING:
-            self._shorten(execute)
-        return True
+                return True
 
-    def _begin_anew(self, execute: Execute) -> None:
+    def _begin_anew(self, execute: Execute, folded: int) -> None:
+        """Read what was not folded yet, and forget everything else."""
         self.number = -1
         self.records.clear()
         self._latest.clear()
-        self.entries.clear()
-        self._by_id.clear()
-        rows = execute(_ALL).fetchall()
+        for entry in self.entries.values():
+            entry.stale = True
         clock = execute("SELECT boot, base FROM clock").fetchone()
-        first = rows[0][0] if rows else None
-        if type(first) is not int or [row[0] for row in rows] != list(range(first, first + RING)) or clock is None:
-            raise damaged("its latest changes cannot be read")
+        if clock is None:
+            raise damaged("its clock cannot be read")
         self._clock.check(*clock)
-        self.folded = self._read_folded(execute)
-        for row in rows:
-            if row[0] > self.folded:
-                self._see(row[0], row[1:])
-        self.number = first + RING - 1
+        self.folded = folded
+        rows = execute(_UNFOLDED, (folded,)).fetchall()
+        self.number = folded
+        # Whatever is missing, the place of the next change tells.
+        if (rows and not self._see(rows)) or not self.is_latest(execute):
+            self.number = -1
+            raise damaged("its latest changes cannot be read")
 
-    def _see(self, number: int, row: Row) -> None:
-        """Note a change that was read."""
-        if tuple(map(type, row)) not in _KINDS:
+    def _see(self, rows: list[tuple[Any, ...]]) -> bool:
+        """Note changes that were read; ``False`` if they are not the next ones."""
+        first = self.number + 1
+        numbers, *columns = zip(*rows, strict=True)
+        if numbers != tuple(range(first, first + len(rows))):
+            return False
+        if not all(kinds.issuperset(map(type, column)) for kinds, column in zip(_KINDS, columns, strict=True)):
             raise damaged("one of its latest changes cannot be read")
-        self._note(number, row)
+        for number, *row in rows:
+            self._note(number, *row)
+        self.number = numbers[-1]
+        return True
 
-    def _note(self, number: int, row: Row) -> None:
-        account, wakes, counters, gone, key, value, due = row
+    def _note(
+        self,
+        number: int,
+        account: int | None,
+        wakes: int | None,
+        counters: bytes | str | None,
+        gone: str | None,
+        key: str | None,
+        value: bytes | None,
+        due: int | None,
+    ) -> None:
+        if (wakes is None) is not (counters is None) or (key is None) is not (value is None):
+            raise damaged("one of its latest changes cannot be read")
+        records = self.records
         if gone is not None:
-            self.records[account, gone] = (number, None, None)
+            told = records.get((account, gone))
+            records[account, gone] = (number, None, None, -1 if told is None else told[3])
         if key is not None:
-            self.records[account, key] = (number, value, due)
+            told = records.get((account, key))
+            records[account, key] = (number, value, due, number if told is None else told[3])
         if counters is not None and wakes is not None:
             self._latest[account] = (number, wakes, counters)
             entry = self._by_id.get(account)
             if entry is not None:
                 entry.stale = True
-
-    def _read_folded(self, execute: Execute) -> int:
-        row = execute(_FOLDED).fetchone()
-        if row is None or type(row[0]) is not int:
-            raise damaged("its latest changes cannot be read")
-        return row[0]
-
-    def _shorten(self, execute: Execute) -> None:
-        """Forget what others have folded."""
-        folded = self.folded = self._read_folded(execute)
-        self.records = {name: told for name, told in self.records.items() if told[0] > folded}
-        self._latest = {id: told for id, told in self._latest.items() if told[0] > folded}
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -223,26 +240,22 @@ class Recent:
 
     def of(self, id: int) -> dict[str, tuple[bytes | None, int | None]]:
         """Give what the ring says of an account's records: their values and when they fall due."""
-        return {key: told[1:] for (account, key), told in self.records.items() if account == id}
+        return {key: (told[1], told[2]) for (account, key), told in self.records.items() if account == id}
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def has_room(self, execute: Execute, changes: int) -> bool:
-        """Whether the ring can take so many changes more without a fold."""
-        needed = self.number + changes - RING
-        if needed > self.folded:
-            self.folded = self._read_folded(execute)
-        return needed <= self.folded
+    def has_room(self, changes: int) -> bool:
+        """Whether the ring can take so many changes more without a fold; after `catch_up`."""
+        return self.number + changes - RING <= self.folded
 
     def fold(self, connection: sqlite3.Connection) -> None:
-        """Put everything where it belongs; inside a write transaction."""
+        """Put everything where it belongs; inside a write transaction, after `catch_up`."""
         gone, put = [], []
-        for (id, key), (number, value, due) in self.records.items():
-            if number > self.folded:
-                if value is None:
-                    gone.append((id, key))
-                else:
-                    put.append((id, key, value, due))
+        for (id, key), (_, value, due, since) in self.records.items():
+            if value is not None:
+                put.append((id, key, value, due))
+            elif since <= self.folded:  # one that came after the last fold never got there
+                gone.append((id, key))
         put_in_place(connection, gone, put)
         saved = [(wakes, counters, id) for id, (_, wakes, counters) in self._latest.items()]
         connection.executemany(_SAVE, saved)
@@ -251,13 +264,13 @@ class Recent:
     def folded_up_to(self, number: int) -> None:
         """Note that everything up to a change is where it belongs, once that was committed."""
         if number > self.folded:
-            self.folded = number
             self.records.clear()
             self._latest.clear()
+            self.folded = number
 
     def note_one(self, entry: Entry, number: int, counters: dict[str, int], wakes: int, row: Row) -> None:
         """Note one change of an account that was seen before, once it was committed."""
-        self._note(number, row)
+        self._note(number, *row)
         entry.counters, entry.wakes, entry.stale = counters, wakes, False
         self.number = number
 
@@ -265,7 +278,7 @@ class Recent:
         """Note what was changed here and what became of the accounts, once that was committed."""
         number = self.number
         for number, row in changes:
-            self._note(number, row)
+            self._note(number, *row)
         for name, entry in entries.items():
             self.keep(name, entry)
         self.number = number

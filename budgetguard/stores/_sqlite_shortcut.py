@@ -122,9 +122,7 @@ def _records(recent: Recent, id: int, transaction: Transaction, now: int) -> tup
     if transaction.put:
         ((key, put),) = transaction.put.items()
         value, due = put.value, due_at(put, now)
-        if key == gone:
-            gone = None
-        else:
+        if key != gone:
             told = recent.records.get((id, key))
             if told is None:
                 absent = key

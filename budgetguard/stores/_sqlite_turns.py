@@ -186,7 +186,7 @@ class Turns:
         Raises:
             StoreError: As above.
         """
-        task = _Task(account, transaction, self._patience)
+        task = _Task(account, transaction, self._patience, is_task=True)
         try:
             try:
                 self.line.join(task)
@@ -369,11 +369,7 @@ class _Task(Ticket):
         turn: Its last attempt to lead.
     """
 
-    __slots__ = ("turn",)
-
-    def __init__(self, account: str, transaction: Transaction, patience: float) -> None:
-        super().__init__(account, transaction, patience, is_task=True)
-        self.turn: _Turn | None = None
+    turn: _Turn | None = None
 
 
 def _finish(begun: Begun) -> None:

@@ -199,7 +199,7 @@ def test_sixteen_threads_that_wait_at_once_travel_in_one_commit(store: SQLiteSto
     holder.close()
     assert seen.commits == 1
     assert seen.statements.count("COMMIT") == 1
-    assert seen.statements.count("UPDATE") == 16, "each is one row, and that is all"
+    assert seen.statements.count("INSERT") == 16, "each is one row, and that is all"
     assert counters_written(store, 16) == 1, "the counters are written once for all"
 
 
