@@ -80,9 +80,12 @@ class ServingAccount(Account):
         """The life of the account that this process knows."""
 
     def forked(self) -> None:
-        """Begin as a process that was forked: the line is a new one too."""
+        """Begin as a process that was forked: the line is a new one too, and who waited is in the parent."""
         super().forked()
         self._line = self.line("")
+        if self.is_quick:
+            for draft in self._standing.values():
+                draft.owner = None
 
     def attend(self, till: Till, wake: Callable[[], None]) -> None:
         """Decide plain calls on a till from here on, unless somebody listens or calls are charged at their end.
@@ -218,6 +221,7 @@ class ServingAccount(Account):
             draft = head.draft
             if draft.waits:
                 if now > old_at or draft.shelf is not standing:
+                    moved = True  # it has to look for itself
                     break
                 due = now + calls.lease
                 if not till.serve(draft, standing, calls, self._credits_headroom, self._slots_headroom, due):

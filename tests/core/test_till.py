@@ -513,3 +513,54 @@ def test_what_is_held_is_listed_page_by_page() -> None:
     assert second.cursor == ""
     assert {*first.records, *second.records} == {call_key(name) for name in (*names, "first") if name != "first"}
     assert repr(twins.short) == "MemoryStore(1 accounts, 150 records)"
+
+
+def test_in_a_forked_child_what_waits_in_the_parent_ends_with_its_lease() -> None:
+    twins = ready(limit=1)
+    assert twins.account.take(Owner(), "~1", 10, 1) is not None
+    place = twins.account.join_line(Owner(), "~2", 10, 1)
+    assert place is not None
+    twins.clock.advance(20.0)
+    assert twins.short.load(NAME, due=True).records == {}
+    twins.account.forked()
+    assert twins.account.line("").head is None
+    twins.clock.advance(20.0)
+    assert list(twins.short.load(NAME, due=True).records) == [call_key("~2")]
+
+
+def test_a_head_that_must_look_at_the_balance_goes_on_as_a_flow() -> None:
+    twins = ready(limit=1)
+    assert twins.account.take(Owner(), "~1", 10, 1) is not None
+    first = twins.account.join_line(Owner(), "~2", 10, 1)
+    second = twins.account.join_line(Owner(), "~3", 10, 1)
+    assert first is not None
+    assert second is not None
+    assert twins.account.patience(first) is not None
+    twins.clock.advance(31.0)  # the reading is too old
+    assert twins.account.patience(first) is None
+    assert twins.account.patience(second) == pytest.approx(POLICY.lease / 3, abs=1e-5)
+    hold = twins.account.go_on(first)
+    assert hold is not None
+    assert (hold.ticket, hold.record and hold.record.stage) == (first, Stage.WAITING)
+    line = twins.account.line("")
+    assert (line.head, line.waiting, line.places) == (first, 2, 1)
+    assert twins.account.leave_line("~3")
+    assert not twins.account.leave_line("~2")  # what it holds is the long way's now
+    assert line.head is None
+
+
+def test_what_the_long_way_has_ended_stands_in_nobodys_way() -> None:
+    twins = ready(limit=1)
+    draft = twins.account.take(Owner(), "~1", 10, 1)
+    first, second = (twins.account.join_line(Owner(), name, 10, 1) for name in ("~2", "~3"))
+    assert draft is not None
+    assert first is not None
+    assert second is not None
+    record = Record("~2", Stage.WAITING, 10, 1, task_lease=40.0)
+    assert twins.short.transact(NAME, twins.books.release(record)).applied
+    assert twins.account.release(draft)
+    assert twins.account.patience(first) is None
+    assert twins.account.go_on(first) is not None
+    assert twins.account.line("").leave(first)
+    assert twins.account.patience(second) is None
+    assert not second.draft.waits
