@@ -97,9 +97,8 @@ class Permit(Handle):
 
     def _get(self) -> None:
         """Get what the quick path did not have at once: by the next reading, or in line."""
-        account = self._account
-        wanting = account.must_wait() and self._guard.driver.join_question(account)
-        if not ((wanting and self._have_quickly(*self._asked)) or self._waited_in_line()):
+        joined = self._guard.driver.join_question(self._account)
+        if not ((joined and self._have_quickly(*self._asked)) or self._waited_in_line()):
             self._admit()
 
     def _waited_in_line(self) -> bool:
@@ -186,7 +185,9 @@ class AsyncPermit(Handle):
             self._guard.heartbeat.forget(self._hold)
 
     def _had_quickly(self) -> bool:
-        return self._made is None and self._account.is_quick and self._have_quickly(*self._asked)
+        account = self._account
+        # While somebody asks for the balance nobody is admitted there.
+        return self._made is None and account.is_quick and not account.asking and self._have_quickly(*self._asked)
 
     async def _run(self, flow: Flow[None]) -> None:
         with anyio.CancelScope(shield=True):
@@ -197,7 +198,7 @@ class AsyncPermit(Handle):
         if self._is_had or self._had_quickly():
             return self
         if self._made is None and account.is_quick:
-            if account.must_wait() and await self._guard.driver.join_question(account) and self._had_quickly():
+            if await self._guard.driver.join_question(account) and self._had_quickly():
                 return self
             if await self._waited_in_line():
                 return self
@@ -249,7 +250,7 @@ def quickly(guard: Holding, own: QuickAccount, credits: int, slots: int) -> Perm
     """
     permit = Permit.__new__(Permit)
     permit._guard, permit._account = guard, own  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    if not permit._have_quickly(credits, slots):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if own.asking or not permit._have_quickly(credits, slots):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         permit._asked = (credits, slots)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         permit._get()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return permit

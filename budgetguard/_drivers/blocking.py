@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.direct import begin, heard
 from budgetguard._core.line import Ticket
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.serving import Place, ServingAccount
 from budgetguard._core.steps import (
     Ask,
@@ -76,8 +77,10 @@ class BlockingDriver:
                 if process:
                     account.end_question(process)
 
-    def join_question(self, account: Account) -> bool:
-        """Wait until those have their answer who ask for the balance here; ``False`` at once if nobody does."""
+    def join_question(self, account: QuickAccount) -> bool:
+        """Where nobody can go on without a newer reading, wait for those who ask for one here; ``False`` else."""
+        if not account.asking or not account.must_wait():
+            return False
         with account.lock:
             if os.getpid() not in account.asking:
                 return False

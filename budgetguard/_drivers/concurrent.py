@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -14,6 +14,7 @@ import anyio.lowlevel
 from budgetguard._core.account import Account, Hold
 from budgetguard._core.direct import begin, heard
 from budgetguard._core.line import Ticket
+from budgetguard._core.quick import QuickAccount
 from budgetguard._core.serving import Place, ServingAccount
 from budgetguard._core.steps import (
     Ask,
@@ -80,19 +81,22 @@ class ConcurrentDriver:
                 if process:
                     account.end_question(process)
 
-    async def join_question(self, account: Account) -> bool:
-        """Wait until those have their answer who ask for the balance here; ``False`` at once if nobody does."""
+    async def join_question(self, account: QuickAccount) -> bool:
+        """Where nobody can go on without a newer reading, wait for those who ask for one here; ``False`` else."""
+        if not account.asking:
+            return False
         thread = threading.get_ident()
-        with account.lock:
-            if os.getpid() not in account.asking:
+        ticket = account.herds.get(thread)
+        if ticket is None:
+            if not account.must_wait():
                 return False
-            ticket = account.herds.get(thread)
-            if ticket is None:
-                account.herds[thread] = ticket = Ticket()
-                ticket.signal = _Signal()
-            signal = ticket.signal
-        if isinstance(signal, _Signal):
-            await signal.wait()
+            with account.lock:
+                if os.getpid() not in account.asking:
+                    return False
+                ticket = account.herds[thread] = account.herds.get(thread) or Ticket()
+                ticket.signal = ticket.signal or _Signal()
+        if isinstance(ticket.signal, _Signal):
+            await ticket.signal.event.wait()
         return True
 
     async def stand(self, account: ServingAccount, place: Place) -> None:
@@ -146,25 +150,25 @@ class ConcurrentDriver:
 class _Signal:
     """An event that any thread may set, whichever loop waits for it, and however many of its tasks do."""
 
-    __slots__ = ("_event", "_thread", "_token")
+    __slots__ = ("_loop", "_thread", "event")
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._loop = anyio.lowlevel.current_token().native_token
+        self.event = asyncio.Event() if _is_asyncio(self._loop) else anyio.Event()
         self._thread = threading.get_ident()
-        self._token = anyio.lowlevel.current_token()
 
     def set(self) -> None:
         if threading.get_ident() == self._thread:
-            self._event.set()
+            self.event.set()
         else:
-            _post(self._token.native_token, self._event.set)
+            _post(self._loop, self.event.set)
 
     async def wait(self, seconds: float | None = None) -> bool:
         if seconds is None:
-            await self._event.wait()
+            await self.event.wait()
             return True
         with anyio.move_on_after(seconds) as scope:
-            await self._event.wait()
+            await self.event.wait()
         return not scope.cancelled_caught
 
 
@@ -202,6 +206,10 @@ class _Future:
             self._future.set_result(False)
 
 
+def _is_asyncio(loop: object) -> TypeGuard[asyncio.AbstractEventLoop]:
+    return isinstance(loop, asyncio.AbstractEventLoop)
+
+
 def _post(loop: Any, function: Callable[..., object], *args: object) -> None:
     """Have a loop call something soon, from any thread."""
     post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
@@ -214,7 +222,7 @@ def _post(loop: Any, function: Callable[..., object], *args: object) -> None:
 
 def _signal() -> _Signal | _Future:
     loop = anyio.lowlevel.current_token().native_token
-    return _Future(loop) if isinstance(loop, asyncio.AbstractEventLoop) else _Signal()
+    return _Future(loop) if _is_asyncio(loop) else _Signal()
 
 
 async def _wait(account: Account, ticket: Ticket, seconds: float | None) -> bool:
