@@ -150,6 +150,7 @@ class Account:
         "live",
         "lock",
         "low",
+        "many_lines",
         "max_age",
         "mould",
         "name",
@@ -213,6 +214,7 @@ class Account:
         self.stale = False
         """Whether something changed in the store since the last look."""
         self.lines: dict[str, Line] = {}
+        self.many_lines = False
         self.watchers: set[Ticket] = set()
         """Who waits for a reading or for time to pass."""
         self.asking: dict[int, int] = {}
@@ -232,6 +234,7 @@ class Account:
         line = self.lines.get(pool)
         if line is None:
             line = self.lines[pool] = Line()
+            self.many_lines = len(self.lines) > 1
         return line
 
     def number(self) -> int:
@@ -330,6 +333,7 @@ class Account:
     def forked(self) -> None:
         """Begin as a process that was forked: those who wait, and the calls under way, are the parent's."""
         self.lines.clear()
+        self.many_lines = False
         self.watchers.clear()
         self.live.clear()
         self.asking.clear()

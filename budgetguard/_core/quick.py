@@ -85,15 +85,14 @@ class QuickAccount(ServingAccount):
 
     def settle(self, draft: Draft, charge: int) -> bool:
         """Accept a call that starts no task, and end it."""
-        till, calls = self._till, self._calls
+        till, calls, line = self._till, self._calls, self._line
         with till.lock:
             if draft.shelf is not calls or not (till.is_open or till.open(till.now())) or till.mark != draft.mark:
                 return False
             till.book(draft, calls, charge)
-            if self._line.places:
+            if line.places:
                 self._hand_on()
-        line = self._line
-        if till.shared or self.watchers or line.waiting > line.places or len(self.lines) > 1:
+        if line.waiting > line.places or till.shared or self.watchers or self.many_lines:
             self._wake()
         return True
 
@@ -193,5 +192,5 @@ class QuickAccount(ServingAccount):
     def _news(self) -> None:
         """Something is free: let those look again who wait for it and are not served here, if anybody does."""
         line = self._line
-        if self._till.shared or self.watchers or line.waiting > line.places or len(self.lines) > 1:
+        if line.waiting > line.places or self._till.shared or self.watchers or self.many_lines:
             self._wake()
