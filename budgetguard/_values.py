@@ -9,6 +9,7 @@ it is also faster to call.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError
 from operator import attrgetter
@@ -49,7 +50,7 @@ def _make(cls: type[T], *, frozen: bool, show: bool, eq: bool, kw_only: bool) ->
 
 
 def _init(cls: type, fields: tuple[Field[Any], ...], *, frozen: bool) -> Callable[..., None]:
-    names: dict[str, Any] = {"__name__": cls.__module__, "_factory": _FACTORY}
+    names: dict[str, Any] = {"_factory": _FACTORY}
     given: list[str] = []
     named: list[str] = []
     lines: list[str] = []
@@ -72,8 +73,11 @@ def _init(cls: type, fields: tuple[Field[Any], ...], *, frozen: bool) -> Callabl
     if hasattr(cls, "__post_init__"):
         lines.append("    self.__post_init__()")
     parameters = ", ".join(["self", *given, *(["*", *named] if named else [])])
-    exec("\n".join([f"def __init__({parameters}):", *lines]), names)  # noqa: S102 - of our own classes' field names
-    init: Callable[..., None] = names["__init__"]
+    # Inside of another, so that its globals are those of the class's module, in which its annotations mean something.
+    text = "\n".join([f"def make({', '.join(names)}):", f"  def __init__({parameters}):", *lines, "  return __init__"])
+    made: dict[str, Any] = {}
+    exec(text, vars(sys.modules[cls.__module__]), made)  # noqa: S102 - of our own classes' field names
+    init: Callable[..., None] = made["make"](**names)
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     init.__annotations__ = {**{field.name: field.type for field in fields}, "return": None}
     return init

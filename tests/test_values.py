@@ -7,13 +7,16 @@ import dataclasses
 import inspect
 import pickle
 import types
+import typing
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, field
 from typing import Any
 
 import pytest
 
-from budgetguard import _values
+from budgetguard import Policy, _values
+from budgetguard._http import CallOptions
+from budgetguard.model import Reading
 
 pytestmark = pytest.mark.smoke
 
@@ -164,3 +167,10 @@ def test_a_method_that_a_class_writes_itself_stays() -> None:
             return 7
 
     assert (repr(Own(1)), Own(1) == Own(2), hash(Own(3))) == ("own", True, 7)
+
+
+@pytest.mark.parametrize("made", [Policy, Reading, CallOptions])
+def test_what_its_annotations_mean_can_be_found(made: type) -> None:
+    hints = typing.get_type_hints(vars(made)["__init__"])
+    assert hints.pop("return") is type(None)
+    assert hints == typing.get_type_hints(made)

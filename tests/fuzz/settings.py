@@ -30,7 +30,7 @@ from budgetguard.celery import GuardedTask
 from budgetguard.errors import BudgetGuardError, SettingError
 from budgetguard.instruments import LogObserver
 from budgetguard.model import Quote
-from budgetguard.pool import progress
+from budgetguard.pool import progress, terms
 from budgetguard.providers import UdioPro, Vidu
 from budgetguard.stores import MemoryStore, open_store
 from budgetguard.stores.redis import RedisStore
@@ -147,7 +147,17 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, origin or hint)
 
 
-_NAMES = {**vars(progress), "Quote": Quote, "Callable": Callable, "Mapping": Mapping, "Any": Any, "httpx": httpx}
+_NAMES = {**vars(progress), **vars(terms), "Quote": Quote, "httpx": httpx}
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    """Find what annotations mean. What a module imports for type checkers alone is not looked into, but for these."""
+    names: dict[str, Any] = dict(_NAMES)
+    while True:
+        try:
+            return typing.get_type_hints(of, localns=names)
+        except NameError as error:
+            names[error.name or ""] = Any
 
 
 class _Made:
@@ -166,14 +176,14 @@ class _Made:
         self.base = dict(base or {})
         of = make if signature is None else signature
         # Aliases in quotes are looked up here.
-        hints = typing.get_type_hints(vars(of)["__init__"] if inspect.isclass(of) else of, localns=_NAMES)
+        hints = _hints(vars(of)["__init__"] if inspect.isclass(of) else of)
         names = [
             name
             for name, parameter in inspect.signature(of).parameters.items()
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and name not in ("self", *skip)
         ]
         if dataclasses.is_dataclass(of):
-            hints = typing.get_type_hints(of, localns=_NAMES)
+            hints = _hints(of)
         self.hints = {name: hints.get(name, Any) for name in names}
         self.within = within
 
