@@ -36,6 +36,9 @@ _LEFT = 5 * _MICROS
 _LEAP = 60 * _MICROS
 """How much time passes, at least, when the machine is restarted."""
 
+_FARTHEST = 2**61
+"""Microseconds, either way, beyond which a time is none: 73,000 years. SQLite's integers leave room for sums of it."""
+
 Execute = Callable[..., sqlite3.Cursor]
 
 
@@ -74,7 +77,7 @@ class Clock:
             sqlite3.DatabaseError: If what the file holds is no such thing.
         """
         row = execute("SELECT boot, base, ceiling FROM clock").fetchone()
-        if row is None or tuple(map(type, row)) != (str, int, int):
+        if row is None or type(row[0]) is not str or not (_is_time(row[1]) and _is_time(row[2])):
             raise damaged("its clock cannot be read")
         if not self._holds(*row):
             return False
@@ -100,7 +103,7 @@ class Clock:
         Raises:
             StoreError: If another machine has chosen one.
         """
-        if type(boot) is not str or type(base) is not int:
+        if type(boot) is not str or not _is_time(base):
             raise damaged("its clock cannot be read")
         if boot != self._boot:
             raise StoreError(
@@ -122,6 +125,10 @@ class Clock:
     def _holds(self, boot: str, base: int, ceiling: int) -> bool:
         # The second half finds a restart where starts have no identity, and a machine set back to an earlier state.
         return boot == self._boot and base + self._uptime() >= ceiling - _AHEAD - _MICROS
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and -_FARTHEST <= value <= _FARTHEST
 
 
 def damaged(what: str) -> sqlite3.DatabaseError:

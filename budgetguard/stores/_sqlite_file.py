@@ -257,7 +257,11 @@ _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_FULL: "The disk is full: make room.",
-    sqlite3.SQLITE_READONLY: "Let this user write the file and the folder it is in, or name another file.",
+    # Or a bit of its header that says which versions of SQLite may write it.
+    sqlite3.SQLITE_READONLY: (
+        "Let this user write the file and the folder it is in, or name another file. If he may, it is damaged: move it "
+        "aside together with its -wal and -shm files."
+    ),
     sqlite3.SQLITE_PERM: "Let this user write the file and the folder it is in, or name another file.",
     sqlite3.SQLITE_CANTOPEN: "Let this user write the file and the folder it is in, or name another file.",
     sqlite3.SQLITE_IOERR: "The disk failed, or is full: look at it.",

@@ -45,6 +45,7 @@ _COLUMNS = (
     ("clock", "base"),
     ("clock", "ceiling"),
 )
+_EDGES = (2**63 - 1, -(2**63), 2**62, 2**53 + 1, 0, -1)
 _REMEDIES = ("damaged", "newer version", "another program", "two machines", "locked")
 
 
@@ -84,7 +85,7 @@ class Files(Target):
         facts: dict[str, Any] = {"closed": closed}
         if chance.random() < 0.4:
             table, column = chance.choice(_COLUMNS)
-            kind = chance.choice(("text", "number", "blob", "null", "digit"))
+            kind = chance.choice(("text", "number", "edge", "blob", "null", "digit"))
             facts["cell"] = [table, column, kind, chance.choice(NUMBERS), chance.randrange(100)]
         else:
             name = chance.choice(list(self._kept[closed]))
@@ -177,6 +178,8 @@ def _rewrite(path: Path, table: str, column: str, kind: str, number: str, at: in
             new = new.encode("latin-1") if isinstance(old, bytes) else new
         elif kind == "number":
             new = float(number) if "." in number or "e" in number.lower() else 7
+        elif kind == "edge":
+            new = _EDGES[at % len(_EDGES)]
         elif kind == "blob":
             new = number.encode()
         elif kind == "null":

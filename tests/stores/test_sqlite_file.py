@@ -395,6 +395,8 @@ def test_a_wait_that_is_no_time_is_refused(wrong: float) -> None:
         "DELETE FROM folded",
         "DROP TABLE change",
         "UPDATE clock SET base = 'x'",
+        "UPDATE clock SET base = 9223372036854775807",
+        "UPDATE clock SET base = -9223372036854775807, ceiling = 9223372036854775807",
         "UPDATE clock SET boot = x'00'",
         "UPDATE clock SET ceiling = 'x'",
         "DELETE FROM clock",
