@@ -102,9 +102,9 @@ class Policy:
         if self.backoff_max < self.backoff:
             raise SettingError("backoff_max", self.backoff_max, f"give at least backoff, {self.backoff}")
         if not isinstance(self.low_balance, tuple) or any(
-            isinstance(v, bool) or not isinstance(v, int) or v <= 0 for v in self.low_balance
+            isinstance(v, bool) or not isinstance(v, int) or not 0 < v <= 10**15 for v in self.low_balance
         ):
-            raise SettingError("low_balance", self.low_balance, "give a tuple of whole numbers of credits above 0")
+            raise SettingError("low_balance", self.low_balance, "give a tuple of whole numbers, above 0, at most 1e15")
 
     def _number(self, name: str, *, zero: bool) -> None:
         value = getattr(self, name)

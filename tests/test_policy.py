@@ -38,7 +38,8 @@ def bad_values() -> list[tuple[str, Any]]:
     bad += [(name, None) for name in NAMES if name not in OPTIONAL]
     bad += [("on_credits_error", value) for value in ["", "OPEN", "raise", True, []]]
     bad += [("unknown_price", value) for value in ["", "hold", -1, 1.5, True, False, []]]
-    bad += [("low_balance", value) for value in [5, "5", [5], (5.0,), (0,), (-1,), (True,), ("5",), (None,), {5}]]
+    low: list[Any] = [5, "5", [5], (5.0,), (0,), (-1,), (True,), ("5",), (None,), {5}, (10**16,)]
+    bad += [("low_balance", value) for value in low]
     return bad
 
 
