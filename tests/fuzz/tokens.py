@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import random
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 
 from budgetguard import Guard
 from budgetguard._core.records import Record, Stage
+from budgetguard._tokens import Token
 from budgetguard.errors import PermitError, SettingError, StoreError
 from budgetguard.providers import UdioPro
 from tests.fuzz.spoil import NUMBERS, damaged
@@ -33,12 +35,22 @@ class Tokens(Target):
 
     def draw(self, chance: random.Random) -> bytes:
         token = chance.choice(self._tokens)
+        if chance.random() < 0.3:
+            return self._made_up(chance)
         if chance.random() < 0.4:
             # Damaged inside of its coding, so that it looks like one.
             coded = token[4:]
             raw = base64.urlsafe_b64decode(coded + b"=" * (-len(coded) % 4))
             return b"bg1." + base64.urlsafe_b64encode(damaged(chance, raw, [raw])).rstrip(b"=")
         return damaged(chance, token, self._tokens)
+
+    def _made_up(self, chance: random.Random) -> bytes:
+        """Make one by all rules but the key: parts of real ones with another seal."""
+        one, other = (Token.loads(chance.choice(self._tokens).decode()) for _ in range(2))
+        seal = chance.choice((other.seal, bytes(len(one.seal)), chance.randbytes(len(one.seal))))
+        flipped = bytes([seal[0] ^ 1 << chance.randrange(8), *seal[1:]])
+        task_id = chance.choice((one.task_id, "T", other.id))
+        return Token(one.id, task_id, chance.choice((seal, flipped))).dumps().encode()
 
     def run(self, case: bytes) -> None:
         text = case.decode("utf-8", "surrogateescape")
@@ -58,7 +70,8 @@ class Tokens(Target):
 
     def close(self) -> None:
         for permit in self._permits:
-            permit.release()
+            with contextlib.suppress(PermitError):  # ended by what is a finding
+                permit.release()
         self._guard.close()
         self._other.close()
 
