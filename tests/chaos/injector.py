@@ -22,7 +22,7 @@ from tests.chaos.witness import Witness
 __all__ = ["Injector"]
 
 _SERVED_AGAIN = 10.0
-_READY = 15.0
+_READY = 60.0
 _HAPPENS, _BALANCE_HAPPENS = 8.0, 2.0
 """Seconds for which answers that are still to go wrong are waited for, those about the balance for less."""
 
