@@ -139,7 +139,8 @@ class QuickAccount(ServingAccount):
                 return False
             if task_id:
                 # A permit's second record tells where it went, and a task that is known already needs another name.
-                if draft.id.startswith(PORTABLE) or name in tasks or task_key(name) in till.written:
+                known = name in tasks or (till.written and task_key(name) in till.written)
+                if known or draft.id.startswith(PORTABLE):
                     return False
                 draft.task_id, draft.owner = name, None
             given = draft.credits > charge

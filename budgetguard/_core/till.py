@@ -27,7 +27,7 @@ a call, so that not even an interrupt comes in between.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -158,7 +158,7 @@ class Till:
         counters: dict[str, int],
         lock: AbstractContextManager[Any],
         now: Callable[[], int],
-        written: Container[str],
+        written: Collection[str],
     ) -> None:
         self.counters = counters
         self.lock = lock
