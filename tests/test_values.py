@@ -62,6 +62,8 @@ def both(kind: str) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 def test_fields_signature_and_matching_are_those_of_the_standard_library(kind: str) -> None:
     for theirs, ours in zip(*both(kind), strict=True):
         assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
+        assert ours.__init__.__qualname__ == theirs.__init__.__qualname__
+        assert typing.get_type_hints(ours.__init__) == typing.get_type_hints(theirs.__init__)
         assert ours.__match_args__ == theirs.__match_args__
         assert ours.__slots__ == theirs.__slots__
         assert ours.__doc__ == theirs.__doc__
