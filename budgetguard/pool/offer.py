@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._reserving import Tags
-
-if TYPE_CHECKING:
-    from budgetguard.pool.pools import AsyncPool, Pool
-    from budgetguard.pool.progress import Progress
-    from budgetguard.pool.terms import OnInsufficient, Price
+from budgetguard.pool.pools import AsyncPool, Pool
+from budgetguard.pool.progress import Progress
+from budgetguard.pool.terms import OnInsufficient, Price, Terms
 
 __all__ = ["AsyncPools", "Pools"]
 
@@ -55,9 +51,6 @@ class Pools:
         Raises:
             SettingError: If one of these cannot work, or the guard has no key.
         """
-        from budgetguard.pool.pools import Pool  # noqa: PLC0415 - loaded by those who make one
-        from budgetguard.pool.terms import Terms  # noqa: PLC0415 - as above
-
         terms = Terms(credits, slots, pool, max_workers, on_insufficient, tags, deadline, priority)
         return Pool(self, terms, progress)
 
@@ -79,8 +72,5 @@ class AsyncPools:
         progress: Progress = None,
     ) -> AsyncPool:
         """Make a pool of tasks that is as large as the provider's limit lets it be. See `Guard.pool`. Since 0.1."""
-        from budgetguard.pool.pools import AsyncPool  # noqa: PLC0415 - loaded by those who make one
-        from budgetguard.pool.terms import Terms  # noqa: PLC0415 - as above
-
         terms = Terms(credits, slots, pool, max_workers, on_insufficient, tags, deadline, priority)
         return AsyncPool(self, terms, progress)
