@@ -228,6 +228,8 @@ class AsyncPaidCalls:
         try:
             await self._driver.stand(plain.account, place)
             return plain.called()
+        except GeneratorExit:
+            raise  # dropped, perhaps by the collector in the middle of anything: it is passed over, and its lease ends
         except BaseException:
             hold = plain.withdraw()
             if hold is not None:

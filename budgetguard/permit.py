@@ -214,6 +214,8 @@ class AsyncPermit(Handle):
                 return False
             await driver.stand(account, place)
             return self._called(place) or await self._admit()
+        except GeneratorExit:
+            raise  # dropped, perhaps by the collector in the middle of anything: it is passed over, and its lease ends
         except BaseException:
             if not account.withdraw(name):
                 with anyio.CancelScope(shield=True), contextlib.suppress(StoreError):  # it comes back with its lease
