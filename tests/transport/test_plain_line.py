@@ -100,6 +100,7 @@ async def test_one_that_waited_too_long_is_refused_and_holds_nothing(way: Way) -
 
 async def test_one_whose_reading_grows_old_meanwhile_is_sent_after_the_next(way: Way) -> None:
     scene, client, task = await crowded(way, max_age=5.0, max_stale=5.0)
+    readings = 0
     async with anyio.create_task_group() as group:
         group.start_soon(submit, client)
         await until(lambda: len(line_of(scene)) == 1)
