@@ -205,8 +205,10 @@ class StoreCases:
 
     def test_a_record_falls_due_when_its_lease_ends(self) -> None:
         """Not before; and one without a lease never does. It stays until somebody drops it."""
-        self._do(put={"soon": Put(b"1", self.tick), "late": Put(b"2", 3600.0), "never": Put(b"3", None)})
-        assert self._due() == {}
+        done = self._do(put={"soon": Put(b"1", self.tick), "late": Put(b"2", 3600.0), "never": Put(b"3", None)})
+        seen = self.store.load(self.account, due=True)
+        # On a busy machine the lease may be over by now: only a look by the store's own time can be early.
+        assert seen.records == {} or seen.now - done.now >= self.tick * 1_000_000
         self.advance(2 * self.tick)
         assert self._due() == {"soon": b"1"}
         assert self._load("soon").records == {"soon": b"1"}
