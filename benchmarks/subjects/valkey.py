@@ -56,7 +56,7 @@ _WARM_UP = 25
 def tables(pace: Pace) -> Iterator[Table]:
     """Measure."""
     with Server() as server:
-        stand = Stand(server, 40 if pace.fast else 300)
+        stand = Stand(server, 25 if pace.fast else 300)
         yield stand.alone(pace)
         yield stand.alone_async(pace)
         for callers in (8, 64):
