@@ -204,7 +204,7 @@ class _Stage:
     def _until_all_is_well(self, witness: Witness, crew: Crew) -> None:
         """Let calls be made until the balance was read when nothing went wrong any more, and no guard is left behind.
 
-        After several readings in a row that failed, the next one only begins to count anew.
+        After several readings in a row that failed the next one may only begin to count anew.
         """
         ended = time.monotonic()
         time.sleep(_AFTERWARDS)
