@@ -206,6 +206,7 @@ class _Stage:
 
         After several readings in a row that failed the next one may only begin to count anew.
         """
+        crew.wait_until_ready(_READY)  # whoever was killed last may still be beginning anew
         ended = time.monotonic()
         time.sleep(_AFTERWARDS)
         silent = self._book.silent(crew.guards, ended)
