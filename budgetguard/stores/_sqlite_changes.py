@@ -92,7 +92,8 @@ class Changes:
         for key in drop:
             self._pending[id, key] = None
             if key in came:  # written over: one change, so that it is not taken for a new one
-                self._made.append((id, None, None, key, *came.pop(key)))
+                _, value, due = came.pop(key)
+                self._made.append((id, None, None, key, key, value, due))
         for key, record in put.items():
             self._pending[id, key] = record.value
         went = [key for key in drop if key not in put]
