@@ -11,7 +11,7 @@ from budgetguard.stores._sqlite_clock import Clock, damaged
 from budgetguard.stores._sqlite_numbers import Pack, read
 from budgetguard.stores._sqlite_ring import RING, Row
 
-__all__ = ["Entry", "Execute", "Recent", "put_in_place"]
+__all__ = ["Entry", "Execute", "Recent", "put_in_place", "wakes_of"]
 
 Execute = Callable[..., sqlite3.Cursor]
 
@@ -37,6 +37,11 @@ _UNFOLDED = (
 )
 _FOLDED = "SELECT number FROM folded"
 _ACCOUNT = "SELECT id, wakes, names, counters FROM account WHERE name = ?"
+_WAKES = "SELECT id, wakes FROM account WHERE name = ?"
+_WAKES_TOLD = (
+    "SELECT number, wakes FROM change WHERE account = ? AND wakes IS NOT NULL AND slot BETWEEN ? AND ? "
+    "ORDER BY slot DESC LIMIT 1"
+)
 _VALUE = "SELECT value FROM record WHERE account = ? AND key = ?"
 _REMOVE = "DELETE FROM record WHERE account = ? AND key = ?"
 _WRITE = "INSERT OR REPLACE INTO record (account, key, value, due) VALUES (?, ?, ?, ?)"
@@ -282,6 +287,51 @@ class Recent:
         for name, entry in entries.items():
             self.keep(name, entry)
         self.number = number
+
+
+def wakes_of(execute: Execute, accounts: Iterable[str]) -> dict[str, int]:
+    """Read how often the waiters of these accounts were asked to look again; inside a transaction.
+
+    Whoever only looks for that, every few milliseconds, reads one change and not all that came since.
+    """
+    newest = _newest_slot(execute)
+    ((folded,),) = execute(_FOLDED).fetchall()
+    found: dict[str, int] = {}
+    for account in accounts:
+        row = execute(_WAKES, (account,)).fetchone()
+        if row is None:
+            found[account] = 0
+            continue
+        id, wakes = row
+        for first, last in ((0, newest), (newest + 1, RING - 1)):
+            told = execute(_WAKES_TOLD, (id, first, last)).fetchone()
+            if told is not None:
+                number, latest = told
+                wakes = latest if number > folded else wakes
+                break
+        if type(wakes) is not int:
+            raise damaged(f"the row of account {account!r} cannot be read")
+        found[account] = wakes
+    return found
+
+
+def _newest_slot(execute: Execute) -> int:
+    """Find where the latest change stands: the last slot whose number follows on that of the first."""
+
+    def number(slot: int) -> int:
+        row = execute(_PROBE, (slot,)).fetchone()
+        if row is None or type(row[0]) is not int:
+            raise damaged("its latest changes cannot be read")
+        return int(row[0])
+
+    first, low, high = number(0), 0, RING - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if number(middle) == first + middle:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def put_in_place(
