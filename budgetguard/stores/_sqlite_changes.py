@@ -23,7 +23,7 @@ _THERE = {
     for places in _PLACES
 }
 """Counts how many of so many keys are among the records."""
-_NOTHING: tuple[None, None, None] = (None, None, None)
+_NOTHING: tuple[str | None, bytes | None, int | None] = (None, None, None)
 _SAVE = "UPDATE account SET wakes = ?, counters = ? WHERE id = ?"
 _SAVE_NAMES = "UPDATE account SET names = ? WHERE id = ?"
 
@@ -98,7 +98,8 @@ class Changes:
             self._pending[id, key] = record.value
         went = [key for key in drop if key not in put]
         for gone, new in zip_longest(went, came.values()):
-            self._made.append((id, None, None, gone, *(new or _NOTHING)))
+            other, content, until = new or _NOTHING
+            self._made.append((id, None, None, gone, other, content, until))
         return True
 
     def _add(self, id: int, key: str, record: Put, now: int) -> bool:
