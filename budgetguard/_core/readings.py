@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from budgetguard._core import counters as c
 from budgetguard._core.counters import MICROS, RING, TAGS, UNLIMITED, Pool, View, closed_at, pool_names, tagged
-from budgetguard._values import dataclass
 from budgetguard.model import Reading
 from budgetguard.ports import Transaction
 
