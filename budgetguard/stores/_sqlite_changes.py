@@ -130,7 +130,7 @@ class Changes:
         made, recent = self._made, self.recent
         if not made:
             return
-        if not recent.has_room(len(made)):
+        if not recent.has_room(self.execute, len(made)):
             recent.fold(self._connection)
             self.folded = recent.number
             if len(made) > RING:
