@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from budgetguard._settings import CREDITS_MAX, SLOTS_MAX, pool_name, seconds, whole
+from budgetguard._values import dataclass
 from budgetguard.errors import SettingError
 
 __all__ = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Literal
 
+from budgetguard._values import dataclass
 from budgetguard.errors import SettingError
 
 __all__ = ["Policy"]

@@ -220,7 +220,7 @@ class Account:
         self.asking: dict[int, int] = {}
         """How many questions for the balance are under way here, by process: a fork takes the flows along too."""
         self.herds: dict[int, Ticket] = {}
-        """Those who wait for their end, each ticket for all of one thread or loop."""
+        """Those who wait for their end, one ticket for all threads (under 0) and one for each loop (under its id)."""
         self.low = 0
         """How many of the low-balance thresholds the free credits are below."""
         self.mould: Mould | None = None

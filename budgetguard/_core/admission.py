@@ -109,7 +109,7 @@ def admit_now(account: Account, hold: Hold) -> Flow[bool]:
 
 def _admit_now(account: Account, hold: Hold) -> Flow[bool]:
     line = account.line(hold.quote.pool)
-    if hold.quote.slots and len(line):
+    if hold.quote.slots and line.head is not None:
         return False
     if not (yield from _take(account, hold, Stage.RESERVED)):
         return False
@@ -174,6 +174,8 @@ def _take_back(account: Account, hold: Hold) -> Flow[None]:
 def _queue(account: Account, hold: Hold, line: Line, reason: str) -> Flow[None]:
     """Wait in line until the call has its slots."""
     policy = account.policy
+    if len(line) >= policy.max_waiting:
+        line.pass_over()
     if len(line) >= policy.max_waiting:
         raise QueueFull(account=account.name, waiting=len(line), max_waiting=policy.max_waiting)
     hold.ticket = ticket = Ticket(hold.priority, hold.number or 0)

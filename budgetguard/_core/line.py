@@ -30,7 +30,7 @@ class Signal(Protocol):
 class Ticket:
     """A place in line, or just somebody who wants to be woken."""
 
-    __slots__ = ("announced", "gone", "is_place", "order", "signal", "woken")
+    __slots__ = ("announced", "gone", "is_over", "is_place", "order", "signal", "woken")
 
     def __init__(self, priority: int = 0, number: int = 0) -> None:
         self.order = (-priority, number)
@@ -43,16 +43,19 @@ class Ticket:
         """Whether a wake-up came that nobody has waited for yet."""
         self.signal: Signal | None = None
         """The driver's own: what it waits on."""
+        self.is_over: Callable[[], bool] | None = None
+        """The driver's own: tells whether what it waited in has ended, so that it never goes on."""
 
     def wake(self) -> None:
         """Note that there is news, and wake whoever waits for it."""
         self.woken = True
-        if self.signal is not None:
-            self.signal.set()
+        signal = self.signal
+        if signal is not None:
+            signal.set()
 
     def is_deserted(self) -> bool:
         """Tell whether nobody is there any more who could give it up himself."""
-        return False
+        return self.is_over is not None and self.is_over()
 
     def __lt__(self, other: Ticket) -> bool:
         return self.order < other.order
@@ -108,6 +111,12 @@ class Line:
     def find(self, wanted: Callable[[Ticket], bool]) -> Ticket | None:
         """Find who waits and is wanted. Walks the line."""
         return next((ticket for *_, ticket in self._heap if not ticket.gone and wanted(ticket)), None)
+
+    def pass_over(self) -> None:
+        """Let nobody stand here who is gone without a word. Walks the line."""
+        for *_, ticket in self._heap.copy():
+            if not ticket.gone and ticket.is_deserted():
+                self.leave(ticket)
 
     @property
     def head(self) -> Ticket | None:

@@ -42,7 +42,7 @@ class Place(Ticket):
     def is_deserted(self) -> bool:
         """Tell whether whoever stood here is gone without a word."""
         owner = self.draft.owner
-        return owner is not None and owner() is None
+        return (owner is not None and owner() is None) or super().is_deserted()
 
 
 class ServingAccount(Account):

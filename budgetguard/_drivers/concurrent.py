@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -88,15 +89,15 @@ class ConcurrentDriver:
         """Where nobody can go on without a newer reading, wait for those who ask for one here; ``False`` else."""
         if not account.asking:
             return False
-        thread = threading.get_ident()
-        ticket = account.herds.get(thread)
+        loop = id(anyio.lowlevel.current_token().native_token)  # a thread may run several, one after another
+        ticket = account.herds.get(loop)
         if ticket is None:
             if not account.must_wait():
                 return False
             with account.lock:
                 if os.getpid() not in account.asking:
                     return False
-                ticket = account.herds[thread] = account.herds.get(thread) or Ticket()
+                ticket = account.herds[loop] = account.herds.get(loop) or Ticket()
                 ticket.signal = ticket.signal or _Signal()
         if isinstance(ticket.signal, _Signal):
             await ticket.signal.event.wait()
@@ -162,7 +163,8 @@ class _Signal:
 
     def set(self) -> None:
         if threading.get_ident() == self._thread:
-            self.event.set()
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
+                self.event.set()
         else:
             _post(self._loop, self.event.set)
 
@@ -202,7 +204,8 @@ class _Future:
 
     def _wake(self) -> None:
         if not self._future.done():
-            self._future.set_result(True)
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
+                self._future.set_result(True)
 
     def _over(self) -> None:
         if not self._future.done():
@@ -225,16 +228,17 @@ def _post(loop: Any, function: Callable[..., object], *args: object) -> None:
         return
 
 
-def _signal() -> _Signal | _Future:
-    loop = anyio.lowlevel.current_token().native_token
-    return _Future(loop) if _is_asyncio(loop) else _Signal()
-
-
 async def _wait(account: Account, ticket: Ticket, seconds: float | None) -> bool:
     with account.lock:
         news = ticket.woken
+        signal: _Signal | _Future | None = None
         ticket.woken = False
-        signal = None if news or (seconds is not None and seconds <= 0) else _signal()
+        if not (news or (seconds is not None and seconds <= 0)):
+            loop = anyio.lowlevel.current_token().native_token
+            if _is_asyncio(loop):
+                signal, ticket.is_over = _Future(loop), loop.is_closed
+            else:
+                signal = _Signal()  # trio ends whoever waits before it ends itself
         ticket.signal = signal
     if signal is None:
         await anyio.lowlevel.checkpoint()
@@ -242,6 +246,6 @@ async def _wait(account: Account, ticket: Ticket, seconds: float | None) -> bool
     try:
         return await signal.wait(seconds)
     finally:
-        with account.lock:
-            ticket.signal = None
-            ticket.woken = False
+        # Without the lock: the collector may close a dropped coroutine here in a thread that holds it.
+        ticket.signal = None
+        ticket.woken = False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from budgetguard._values import dataclass
 from budgetguard.model import Quote
 
 __all__ = ["Cost", "half", "started"]
