@@ -24,7 +24,7 @@ from budgetguard._core.stopping import Stop, stoppable
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._handle import Handle
 from budgetguard._names import new_portable_name
-from budgetguard.errors import StoreError
+from budgetguard.errors import PermitError, StoreError
 from budgetguard.model import Quote
 
 __all__ = ["AsyncPermit", "Permit", "aobtain", "obtain", "plain", "quickly"]
@@ -147,6 +147,8 @@ class AsyncPermit(Handle):
     """
 
     _guard: AsyncHolding
+    _getting = False
+    """Whether a task is getting it."""
 
     async def settle(self, charge: int | None = None, task_id: str | None = None) -> None:
         """Book it: the provider took the call. See `Permit.settle`."""
@@ -187,23 +189,39 @@ class AsyncPermit(Handle):
     def _had_quickly(self) -> bool:
         account = self._account
         # While somebody asks for the balance nobody is admitted there.
-        return self._made is None and account.is_quick and not account.asking and self._have_quickly(*self._asked)
+        return (
+            self._made is None
+            and account.is_quick
+            and not (account.asking or self._getting)
+            and self._have_quickly(*self._asked)
+        )
 
     async def _run(self, flow: Flow[None]) -> None:
         with anyio.CancelScope(shield=True):
             await self._guard.driver.run(self._account, flow)
 
     async def _get(self) -> Self:
-        account = self._account
         if self._is_had or self._had_quickly():
             return self
-        if self._made is None and account.is_quick:
-            if await self._guard.driver.join_question(account) and self._had_quickly():
-                return self
-            if await self._waited_in_line():
-                return self
-        await self._admit()
+        if self._getting:
+            raise PermitError(
+                "Another task is getting this permit: await it in one task only, or reserve anew for another call."
+            )
+        self._getting = True
+        try:
+            await self._get_slowly()
+        finally:
+            self._getting = False
         return self
+
+    async def _get_slowly(self) -> None:
+        """Get what the quick path did not have at once: by the next reading, or in line."""
+        account = self._account
+        if self._made is None and account.is_quick:
+            joined = await self._guard.driver.join_question(account)
+            if (joined and not account.asking and self._have_quickly(*self._asked)) or await self._waited_in_line():
+                return
+        await self._admit()
 
     async def _waited_in_line(self) -> bool:
         """Wait in line, if it lacks slots only; ``False`` if that is not the way."""

@@ -14,7 +14,7 @@ import pytest
 
 from budgetguard import AsyncGuard
 from budgetguard._core.counters import Pool
-from budgetguard.errors import QueueFull
+from budgetguard.errors import PermitError, QueueFull
 from budgetguard.stores import MemoryStore
 from budgetguard.testing import FakeVidu, ManualClock
 from tests.support.scene import PATIENT, until
@@ -207,3 +207,51 @@ def test_a_thread_that_runs_a_second_loop_waits_for_the_balance_in_that_one() ->
         answer.set()
         asker.join()
     assert sorted(had) == ["asker", "second loop"]
+
+
+@pytest.mark.parametrize("given", [{}, {"tags": ["as a flow"]}])
+def test_one_task_gets_a_permit_and_another_that_awaits_it_meanwhile_is_told(given: dict[str, Any]) -> None:
+    scene = Scene()
+
+    async def run() -> None:
+        await scene.warm()
+        permit = scene.guard.reserve(10, **given)
+
+        async def get() -> Any:
+            return await permit
+
+        first = asyncio.ensure_future(get())
+        await scene.in_line(1)
+        with pytest.raises(PermitError, match="Another task is getting this permit"):
+            await asyncio.wait_for(get(), 5)
+        assert permit.state == "waiting"
+        await scene.held.release()
+        assert await first is permit
+        assert await permit is permit
+        await permit.release()
+        assert scene.counters()[Pool("").slots] == 1
+        assert scene.counters()["credits"] == 1000
+
+    asyncio.run(run())
+
+
+def test_a_permit_nobody_waits_for_any_more_may_be_awaited_anew() -> None:
+    scene = Scene()
+
+    async def run() -> None:
+        await scene.warm()
+        permit = scene.guard.reserve(10)
+
+        async def get() -> Any:
+            return await permit
+
+        first = asyncio.ensure_future(get())
+        await scene.in_line(1)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await scene.held.release()
+        await (await permit).release()
+        assert scene.counters()[Pool("").slots] == 1
+
+    asyncio.run(run())
