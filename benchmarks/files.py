@@ -22,8 +22,9 @@ from budgetguard._core.account import Account
 from budgetguard._core.records import Record, Stage
 from budgetguard.ports import Transaction
 from budgetguard.stores import SQLiteStore
+from budgetguard.stores._sqlite_ring import LAYOUT, PLACE, RING, STEP
 
-__all__ = ["CPU", "NAME", "Admissions", "Raw", "Stopwatch", "in_chunks", "new_account", "open_raw"]
+__all__ = ["CPU", "NAME", "Admissions", "Bare", "Raw", "Stopwatch", "in_chunks", "new_account", "open_raw"]
 
 NAME = "vidu:benchmark"
 CPU = Column("of the processors", "us")
@@ -36,6 +37,11 @@ CREATE TABLE IF NOT EXISTS account (
 CREATE TABLE IF NOT EXISTS hold (id TEXT PRIMARY KEY, key TEXT, amount INT, expires REAL, state INT) WITHOUT ROWID;
 INSERT OR IGNORE INTO account VALUES ('a', 1000000000000000, 0, 0, 0, 1000000000);
 """
+
+
+_RECORDS = """CREATE TABLE record (
+    account INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, due INTEGER, PRIMARY KEY (account, key)
+) WITHOUT ROWID"""
 
 
 def open_raw(path: Path, *, full: bool = False, busy: float = 30.0) -> sqlite3.Connection:
@@ -92,6 +98,66 @@ class Raw:
             execute("INSERT INTO hold VALUES (?, ?, ?, ?, ?)", (name, "a", 35, 0.0, 0))
         execute("COMMIT")
         return names
+
+
+class Bare:
+    """Writes what the store writes, the same bytes to the same places in the same manner, and does nothing else.
+
+    It looks at no counters, keeps nothing in memory but what is to be put where it belongs, and has nobody to tell.
+    """
+
+    _BYTES = 204
+    """Of an account's counters, of which a guard's has 25."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connection = sqlite3.connect(path, isolation_level=None)
+        for statement in (
+            "PRAGMA page_size = 1024",
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = NORMAL",
+            "PRAGMA wal_autocheckpoint = 16000",
+            _RECORDS,
+            "CREATE INDEX record_due ON record (account, due) WHERE due IS NOT NULL",
+            *LAYOUT,
+        ):
+            connection.execute(statement)
+        self._number = RING
+        self._counters = os.urandom(self._BYTES)
+        self._prefix = os.urandom(6).hex()
+        self._held: list[tuple[int, str, bytes, int]] = []
+
+    def _row(self, *, last: bool) -> tuple[Any, ...]:
+        number, key, due = self._number, f"r:~{self._prefix}{self._number:x}", 10**15 + self._number
+        self._number += 1
+        self._held.append((1, key, b"x" * 70, due))
+        return number % RING, number, 1, 0, self._counters if last else None, None, key, b"x" * 70, due
+
+    def take(self) -> None:
+        """Write one change."""
+        if len(self._held) >= RING:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._fold()
+            self._connection.execute("COMMIT")
+        row = self._row(last=True)
+        self._connection.execute(STEP, (*row, row[6], None, None))
+
+    def together(self, many: int) -> None:
+        """Write so many in one commit."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        if len(self._held) + many > RING:
+            self._fold()
+        self._connection.executemany(PLACE, [self._row(last=number == many - 1) for number in range(many)])
+        execute("COMMIT")
+
+    def _fold(self) -> None:
+        self._connection.executemany("INSERT INTO record VALUES (?, ?, ?, ?)", self._held)
+        self._held.clear()
+
+    def clear(self) -> None:
+        """End everything that is held."""
+        self._held.clear()
+        self._connection.execute("DELETE FROM record")
 
 
 def new_account(path: Path, **settings: Any) -> SQLiteStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import httpx
@@ -12,7 +13,6 @@ from budgetguard import _http
 from budgetguard._core.account import Account
 from budgetguard._desk import Desk
 from budgetguard._http import CallOptions
-from budgetguard._values import dataclass
 from budgetguard.engine import Engine, decode
 from budgetguard.errors import SettingError, UnknownPrice
 from budgetguard.model import Quote, Route, RouteKind

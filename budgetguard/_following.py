@@ -6,6 +6,7 @@ Decided once, as generators that ask for what they need; the two colours of `bud
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -14,7 +15,6 @@ from budgetguard._asking import question_about
 from budgetguard._checks import check_task_id
 from budgetguard._http import REFUSALS, options_of, route_of
 from budgetguard._settings import given_address
-from budgetguard._values import dataclass
 from budgetguard.engine import Engine, decode
 from budgetguard.errors import SettingError
 from budgetguard.model import Outcome, Route, RouteKind, TaskState, Verdict

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import httpx
 
 from budgetguard._documents import DOCUMENT_MAX, decode, unpacked
 from budgetguard._settings import SLOTS_MAX, flag, seconds, whole
-from budgetguard._values import dataclass
 from budgetguard.engine import Engine
 from budgetguard.errors import (
     CreditsUnavailable,

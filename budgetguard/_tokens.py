@@ -6,9 +6,8 @@ import base64
 import binascii
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from budgetguard._values import dataclass
 from budgetguard.errors import PermitError
 
 __all__ = ["Token", "is_token"]

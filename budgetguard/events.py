@@ -9,9 +9,9 @@ caller's own words for it, each a ``word`` or ``name=value``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from budgetguard._values import dataclass
 from budgetguard.model import Reading, TaskState
 
 __all__ = [

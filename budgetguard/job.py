@@ -10,13 +10,13 @@ import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar
 
 from budgetguard._desk import AsyncHolding, Holding
 from budgetguard._reserving import Tags, ask_for, quote_of, words
 from budgetguard._scope import Scope, innermost
 from budgetguard._settings import function, seconds
-from budgetguard._values import dataclass
 from budgetguard.errors import PermitError, SettingError, StoreError
 from budgetguard.model import Quote
 from budgetguard.permit import AsyncPermit, Permit, obtain

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from budgetguard._settings import CREDITS_MAX, SLOTS_MAX, pool_name, seconds, whole
-from budgetguard._values import dataclass
 from budgetguard.errors import SettingError
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import anyio
@@ -26,7 +27,6 @@ from budgetguard._desk import AsyncInquiring, Inquiring
 from budgetguard._drivers.blocking import BlockingDriver
 from budgetguard._drivers.concurrent import ConcurrentDriver
 from budgetguard._hidden import hide
-from budgetguard._values import dataclass
 from budgetguard.engine import Engine
 from budgetguard.errors import CreditsUnavailable, SettingError, StoreError
 from budgetguard.model import PoolState, Quote, State

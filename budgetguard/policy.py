@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from budgetguard._values import dataclass
 from budgetguard.errors import SettingError
 
 __all__ = ["Policy"]

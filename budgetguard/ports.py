@@ -7,10 +7,9 @@ reads no clock and keeps no state, so one adapter may be shared by every thread 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from budgetguard._values import dataclass
 from budgetguard.model import Quote, Reading, Route, TaskSeen, Verdict
 
 __all__ = [

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import stage
 from benchmarks.contest import Contest, Measured, Pace
-from benchmarks.files import CPU, NAME, Admissions, Raw, Stopwatch, in_chunks, new_account, open_raw
+from benchmarks.files import CPU, NAME, Admissions, Bare, Raw, Stopwatch, in_chunks, new_account, open_raw
 from benchmarks.peers import peer
 from benchmarks.rivals import Holder, Rivals
 from benchmarks.table import VALUE, Column, Goal, Table
@@ -50,6 +50,8 @@ def alone(pace: Pace, folder: Path) -> Table:
     goal = (Goal(1 / 0.8, 1 / 0.9),)
     raw, full = Raw(open_raw(folder / "raw.db")), Raw(open_raw(folder / "full.db", full=True))
     contest.run(_RAW, lambda: in_chunks(raw.take, raw.give_back, chunks=chunks, size=_CHUNK), kind="floor")
+    bare = Bare(folder / "bare.db")
+    contest.run("sqlite3: what the store writes, bare", lambda: _bare(bare, chunks), kind="floor")
     store, durable = new_account(folder / "ours.db"), new_account(folder / "durable.db", durable=True)
     contest.run("budgetguard store.transact()", lambda: _store(store, chunks), kind="ours", goals=goal)
     guard = stage.guard(store=SQLiteStore(folder / "guard.db"))
@@ -81,6 +83,16 @@ def _store(store: SQLiteStore, chunks: int) -> Measured:
                     raise RuntimeError
         for _, end in pairs:
             store.transact(NAME, end)
+    return watch.per(chunks * _CHUNK)
+
+
+def _bare(bare: Bare, chunks: int) -> Measured:
+    watch = Stopwatch()
+    for _ in range(chunks):
+        with watch:
+            for _ in range(_CHUNK):
+                bare.take()
+        bare.clear()
     return watch.per(chunks * _CHUNK)
 
 
@@ -132,6 +144,9 @@ def together(pace: Pace, folder: Path) -> Table:
     )
     batch = Raw(open_raw(folder / "batch.db"))
     contest.run(f"sqlite3: {_CALLERS} in one commit, nobody to tell", lambda: _batches(batch, each), kind="floor")
+    bare = Bare(folder / "bare.db")
+    name = f"sqlite3: what the store writes for {_CALLERS} tasks, bare"
+    contest.run(name, lambda: _bare_tasks(bare, each), kind="floor")
     goal = (Goal(1 / 3, 1 / 4),)
     store = new_account(folder / "ours.db")
     contest.run("budgetguard atransact(), 16 tasks", lambda: _tasks(store, each), kind="ours", goals=goal)
@@ -157,6 +172,30 @@ async def _crowd(call: Callable[[int], Coroutine[Any, Any, None]], each: int) ->
             for number in range(_CALLERS):
                 group.create_task(call(number))
     return watch.per(_CALLERS * each)
+
+
+async def _bare_tasks(bare: Bare, each: int) -> Measured:
+    """The least that tasks could cost: each awaits a future, which one callback a turn of the loop sets for all."""
+    loop, waiting = asyncio.get_running_loop(), list[asyncio.Future[None]]()
+
+    def commit() -> None:
+        told = waiting.copy()
+        waiting.clear()
+        bare.together(len(told))
+        for future in told:
+            future.set_result(None)
+
+    async def call(_: int) -> None:
+        for _turn in range(each):
+            if not waiting:
+                loop.call_soon(commit)
+            future = loop.create_future()
+            waiting.append(future)
+            await future
+
+    measured = await _crowd(call, each)
+    bare.clear()
+    return measured
 
 
 async def _tasks(store: SQLiteStore, each: int) -> Measured:

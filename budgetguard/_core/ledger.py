@@ -21,11 +21,12 @@ The free amounts are counters that only ever move by additions with a floor, so 
 on a generation (accept, finish, install) expects it, and is worked out again when it moved.
 
 A few buckets are enough. A reading that is installed under *m* dissolves the tags below *m*, so the tags in use lie
-between the installed mark and the generation: one more for each reading that was asked for since and never came.
-After ``TAGS - 1`` of these in a row the last mark is used again, which is safe, as every reading asked for after mark
-*m* is a reading of *m*. So tags take one of ``TAGS`` values, and the remainder names the bucket. Where the balance
-lags behind by up to ``lag``, a bucket of credits is dissolved only when the mark that closed it lies at least that
-long before the ask; there may then be up to ``RING`` of them, opened no more often than ``lag / 8``.
+between the installed mark and the generation: one more for each reading that was asked for since and never came. Where
+nothing was tagged or doubted since such a mark, and after ``TAGS - 1`` of them in a row in any case, the last one is
+used again, which is safe, as every reading asked for after mark *m* is a reading of *m*. So tags take one of ``TAGS``
+values, and the remainder names the bucket. Where the balance lags behind by up to ``lag``, a bucket of credits is
+dissolved only when the mark that closed it lies at least that long before the ask; there may then be up to ``RING`` of
+them, opened no more often than ``lag / 8``.
 
 Doubt
 -----

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from budgetguard._core import counters as c
-from budgetguard._core.counters import MICROS, RING, TAGS, UNLIMITED, Pool, View, closed_at, tagged
-from budgetguard._values import dataclass
+from budgetguard._core.counters import MICROS, RING, TAGS, UNLIMITED, Pool, View, closed_at, pool_names, tagged
 from budgetguard.model import Reading
 from budgetguard.ports import Transaction
 
@@ -74,7 +75,7 @@ class Readings:
         """
         generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
         add: dict[str, int] = {}
-        if generation - view[c.MARK] < TAGS - 1:
+        if generation - view[c.MARK] < TAGS - 1 and not self._is_blank(view):
             add[c.GENERATION] = 1
         stamp: tuple[str, ...] = (c.ASKED_AT,)
         opened = view[closed_at(bucket)]
@@ -97,6 +98,18 @@ class Readings:
         if not view[c.LIFE]:
             stamp = (*stamp, c.LIFE)
         return Transaction(add=add, expect=expect, stamp=stamp), claim
+
+    def _is_blank(self, view: View) -> bool:
+        """Tell whether nothing happened since the last mark, which led to no reading: then it may be used again.
+
+        A reading asked for now is one of that mark as well. Else a few that fail in a row would use up all marks there
+        are, and the next good one would not settle what happened since the last of them.
+        """
+        generation, bucket = view[c.GENERATION], view[c.CREDITS_GENERATION]
+        if generation == view[c.MARK] or view[tagged(bucket)] or view[c.CREDITS_DOUBT]:
+            return False
+        pools = map(self.pool, pool_names(view))
+        return not any(view[pool.tags(generation)] or view[pool.doubts(generation)] for pool in pools)
 
     def unclaim(self, claim: Claim) -> Transaction:
         """Give the claim up: whoever asked will not install anything."""

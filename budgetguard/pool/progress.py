@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from budgetguard._values import dataclass
 from budgetguard.engine import Engine
 from budgetguard.errors import SettingError
 

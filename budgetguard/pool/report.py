@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from budgetguard._values import dataclass
 from budgetguard.pool.progress import PoolProgress
 
 __all__ = ["JobResult", "NotRun", "PoolReport", "Tally"]

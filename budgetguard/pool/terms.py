@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from budgetguard._core.account import Hold
 from budgetguard._core.quick import QuickAccount
 from budgetguard._reserving import Tags, ask_for
 from budgetguard._settings import whole
-from budgetguard._values import dataclass
 from budgetguard.errors import (
     CreditsUnavailable,
     InsufficientCredits,

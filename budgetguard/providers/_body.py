@@ -7,9 +7,9 @@ that is ``null`` counts as missing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from budgetguard._values import dataclass
 from budgetguard.errors import UnknownPrice
 from budgetguard.providers._fields import whole
 

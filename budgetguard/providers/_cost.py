@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from budgetguard._values import dataclass
+from dataclasses import dataclass
+
 from budgetguard.model import Quote
 
 __all__ = ["Cost", "half", "started"]

@@ -7,10 +7,10 @@ are none, the user may state the longest source he sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from budgetguard._values import dataclass
 from budgetguard.providers._body import Body
 from budgetguard.providers._cost import Cost, started
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from budgetguard._values import dataclass
 from budgetguard.errors import SettingError
 from budgetguard.providers._price_file import credits_at, credits_by_name, table_at
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from budgetguard.ports import Loaded, Scanned, Transacted, Transaction
 from budgetguard.stores._sqlite_changes import Changes
 from budgetguard.stores._sqlite_clock import Clock, damaged
-from budgetguard.stores._sqlite_recent import Entry, Execute, Recent
+from budgetguard.stores._sqlite_recent import Entry, Execute, Recent, wakes_of
 
 __all__ = ["Books", "Request", "allowed"]
 
@@ -125,10 +125,7 @@ class Books:
 
     def woken(self, execute: Execute, accounts: Iterable[str]) -> dict[str, int]:
         """Read how often the waiters of these accounts were asked to look again; inside a transaction."""
-        recent = self._read
-        recent.catch_up(execute)
-        entries = {account: recent.entry(execute, account) for account in accounts}
-        return {account: 0 if entry is None else entry.wakes for account, entry in entries.items()}
+        return wakes_of(execute, accounts)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ _THERE = {
     for places in _PLACES
 }
 """Counts how many of so many keys are among the records."""
-_NOTHING: tuple[None, None, None] = (None, None, None)
+_NOTHING: tuple[str | None, bytes | None, int | None] = (None, None, None)
 _SAVE = "UPDATE account SET wakes = ?, counters = ? WHERE id = ?"
 _SAVE_NAMES = "UPDATE account SET names = ? WHERE id = ?"
 
@@ -92,12 +92,14 @@ class Changes:
         for key in drop:
             self._pending[id, key] = None
             if key in came:  # written over: one change, so that it is not taken for a new one
-                self._made.append((id, None, None, key, *came.pop(key)))
+                _, value, due = came.pop(key)
+                self._made.append((id, None, None, key, key, value, due))
         for key, record in put.items():
             self._pending[id, key] = record.value
         went = [key for key in drop if key not in put]
         for gone, new in zip_longest(went, came.values()):
-            self._made.append((id, None, None, gone, *(new or _NOTHING)))
+            other, content, until = new or _NOTHING
+            self._made.append((id, None, None, gone, other, content, until))
         return True
 
     def _add(self, id: int, key: str, record: Put, now: int) -> bool:
@@ -128,7 +130,7 @@ class Changes:
         made, recent = self._made, self.recent
         if not made:
             return
-        if not recent.has_room(len(made)):
+        if not recent.has_room(self.execute, len(made)):
             recent.fold(self._connection)
             self.folded = recent.number
             if len(made) > RING:

@@ -11,7 +11,7 @@ from budgetguard.stores._sqlite_clock import Clock, damaged
 from budgetguard.stores._sqlite_numbers import Pack, read
 from budgetguard.stores._sqlite_ring import RING, Row
 
-__all__ = ["Entry", "Execute", "Recent", "put_in_place"]
+__all__ = ["Entry", "Execute", "Recent", "put_in_place", "wakes_of"]
 
 Execute = Callable[..., sqlite3.Cursor]
 
@@ -37,6 +37,11 @@ _UNFOLDED = (
 )
 _FOLDED = "SELECT number FROM folded"
 _ACCOUNT = "SELECT id, wakes, names, counters FROM account WHERE name = ?"
+_WAKES = "SELECT id, wakes FROM account WHERE name = ?"
+_WAKES_TOLD = (
+    "SELECT number, wakes FROM change WHERE account = ? AND wakes IS NOT NULL AND slot BETWEEN ? AND ? "
+    "ORDER BY slot DESC LIMIT 1"
+)
 _VALUE = "SELECT value FROM record WHERE account = ? AND key = ?"
 _REMOVE = "DELETE FROM record WHERE account = ? AND key = ?"
 _WRITE = "INSERT OR REPLACE INTO record (account, key, value, due) VALUES (?, ?, ?, ?)"
@@ -66,15 +71,15 @@ class Entry:
 class Recent:
     """What one connection has seen of the ring, and of the accounts. For one thread at a time.
 
-    What is not mentioned by a change after the last fold is as the tables say. An interrupt may come between any two
+    What is not mentioned is as the tables say. An interrupt may come between any two
     steps: what is noted here is always true of the file up to *number* at least, and noting it again does no harm.
 
     Attributes:
         number: The latest change that was seen; -1 for none.
         folded: Up to which change everything is known to be where it belongs.
         entries: Accounts by name.
-        records: What changes after the last fold say of records: by account and key the change, the value (``None``: it
-            is gone), when it falls due, and the change by which it came first; -1 where the table may have it.
+        records: What changes after that say of records, and perhaps some before: by account and key the change, the
+            value (``None``: it is gone), when it falls due, and the change by which it came first, or -1.
     """
 
     __slots__ = ("_by_id", "_clock", "_latest", "entries", "folded", "number", "records")
@@ -101,18 +106,10 @@ class Recent:
 
     def catch_up(self, execute: Execute) -> None:
         """See what was changed since; inside a transaction."""
-        if self.is_latest(execute):
-            return
-        row = execute(_FOLDED).fetchone()
-        if row is None or type(row[0]) is not int:
-            raise damaged("its latest changes cannot be read")
-        folded = row[0]
-        if self.number < folded or not self._follow(execute):
-            self._begin_anew(execute, folded)
-        elif folded != self.folded:  # by somebody else
-            self.records = {name: told for name, told in self.records.items() if told[0] > folded}
-            self._latest = {id: told for id, told in self._latest.items() if told[0] > folded}
-            self.folded = folded
+        if self.number < 0 or not self._follow(execute):
+            self._begin_anew(execute)
+        elif self.number - self.folded >= RING:
+            self._forget(execute)
 
     def _follow(self, execute: Execute) -> bool:
         """Read on from where this was; ``False`` if some of it is gone."""
@@ -124,7 +121,20 @@ class Recent:
             if len(rows) < min(_CHUNK, RING - slot):
                 return True
 
-    def _begin_anew(self, execute: Execute, folded: int) -> None:
+    def _forget(self, execute: Execute) -> None:
+        """Forget what others have folded."""
+        folded = self._read_folded(execute)
+        self.records = {name: told for name, told in self.records.items() if told[0] > folded}
+        self._latest = {id: told for id, told in self._latest.items() if told[0] > folded}
+        self.folded = folded
+
+    def _read_folded(self, execute: Execute) -> int:
+        row = execute(_FOLDED).fetchone()
+        if row is None or type(row[0]) is not int:
+            raise damaged("its latest changes cannot be read")
+        return row[0]
+
+    def _begin_anew(self, execute: Execute) -> None:
         """Read what was not folded yet, and forget everything else."""
         self.number = -1
         self.records.clear()
@@ -135,7 +145,7 @@ class Recent:
         if clock is None:
             raise damaged("its clock cannot be read")
         self._clock.check(*clock)
-        self.folded = folded
+        self.folded = folded = self._read_folded(execute)
         rows = execute(_UNFOLDED, (folded,)).fetchall()
         self.number = folded
         # Whatever is missing, the place of the next change tells.
@@ -244,12 +254,15 @@ class Recent:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def has_room(self, changes: int) -> bool:
+    def has_room(self, execute: Execute, changes: int) -> bool:
         """Whether the ring can take so many changes more without a fold; after `catch_up`."""
-        return self.number + changes - RING <= self.folded
+        needed = self.number + changes - RING
+        if needed > self.folded:
+            self._forget(execute)
+        return needed <= self.folded
 
     def fold(self, connection: sqlite3.Connection) -> None:
-        """Put everything where it belongs; inside a write transaction, after `catch_up`."""
+        """Put everything where it belongs; inside a write transaction, after `has_room` said that there is none."""
         gone, put = [], []
         for (id, key), (_, value, due, since) in self.records.items():
             if value is not None:
@@ -282,6 +295,51 @@ class Recent:
         for name, entry in entries.items():
             self.keep(name, entry)
         self.number = number
+
+
+def wakes_of(execute: Execute, accounts: Iterable[str]) -> dict[str, int]:
+    """Read how often the waiters of these accounts were asked to look again; inside a transaction.
+
+    Whoever only looks for that, every few milliseconds, reads one change and not all that came since.
+    """
+    newest = _newest_slot(execute)
+    ((folded,),) = execute(_FOLDED).fetchall()
+    found: dict[str, int] = {}
+    for account in accounts:
+        row = execute(_WAKES, (account,)).fetchone()
+        if row is None:
+            found[account] = 0
+            continue
+        id, wakes = row
+        for first, last in ((0, newest), (newest + 1, RING - 1)):
+            told = execute(_WAKES_TOLD, (id, first, last)).fetchone()
+            if told is not None:
+                number, latest = told
+                wakes = latest if number > folded else wakes
+                break
+        if type(wakes) is not int:
+            raise damaged(f"the row of account {account!r} cannot be read")
+        found[account] = wakes
+    return found
+
+
+def _newest_slot(execute: Execute) -> int:
+    """Find where the latest change stands: the last slot whose number follows on that of the first."""
+
+    def number(slot: int) -> int:
+        row = execute(_PROBE, (slot,)).fetchone()
+        if row is None or type(row[0]) is not int:
+            raise damaged("its latest changes cannot be read")
+        return int(row[0])
+
+    first, low, high = number(0), 0, RING - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if number(middle) == first + middle:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def put_in_place(

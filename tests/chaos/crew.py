@@ -197,6 +197,12 @@ class Crew:
                 raise TimeoutError(f"worker {hand.number} was not ready: {hand.complaint()}")
             hand.order("go")
 
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until every process can call."""
+        until = time.monotonic() + seconds
+        for hand in self.hands:
+            hand.ready.wait(max(0.0, until - time.monotonic()))
+
     def replace(self, hand: Hand) -> None:
         """Kill a process, and let another take its place."""
         self.killed.add(hand.label)

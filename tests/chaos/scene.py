@@ -204,8 +204,9 @@ class _Stage:
     def _until_all_is_well(self, witness: Witness, crew: Crew) -> None:
         """Let calls be made until the balance was read when nothing went wrong any more, and no guard is left behind.
 
-        After several readings in a row that failed, the next one only begins to count anew.
+        After several readings in a row that failed the next one may only begin to count anew.
         """
+        crew.wait_until_ready(_READY)  # whoever was killed last may still be beginning anew
         ended = time.monotonic()
         time.sleep(_AFTERWARDS)
         silent = self._book.silent(crew.guards, ended)

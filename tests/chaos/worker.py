@@ -226,6 +226,8 @@ def _tick() -> None:
 
 
 def main() -> None:
+    # What httpcore leaves behind on trio when a body ends in an error, guarded or not.
+    warnings.filterwarnings("ignore", "Async generator 'http", ResourceWarning)
     Worker(Orders(**json.loads(sys.stdin.readline()))).work()
 
 

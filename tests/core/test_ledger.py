@@ -203,7 +203,7 @@ def test_a_refresh_that_failed_is_asked_again_under_a_new_mark_and_settles_what_
     assert (story.view[c.GENERATION], story.view[c.MARK]) == (3, 3)
 
 
-def test_after_three_refreshes_that_failed_the_last_mark_is_used_again() -> None:
+def test_a_mark_that_led_to_no_reading_is_used_again_while_nothing_happens() -> None:
     story = play("""
         read 100, 0 of 4 run                100    4     0    0
         reserve a for 30                     70    3    30    0
@@ -212,13 +212,48 @@ def test_after_three_refreshes_that_failed_the_last_mark_is_used_again() -> None
         mark                                 70    3    30    0
         20 seconds pass                      70    3    30    0
         mark                                 70    3    30    0
+        20 seconds pass                      70    3    30    0
+        mark                                 70    3    30    0
         accept a                             70    3    30    0
         20 seconds pass                      70    3    30    0
         mark                                 70    3    30    0
-        install 70, 1 of 4 run               40    2    30    1
-        20 seconds pass                      40    2    30    1
-        mark                                 40    2    30    1
         install 70, 1 of 4 run               70    3     0    0
+    """)
+    assert (story.view[c.GENERATION], story.view[c.MARK]) == (3, 3)
+
+
+def test_the_first_reading_after_many_that_failed_settles_a_call_whose_lease_ended_meanwhile() -> None:
+    failed = "\n".join(["mark  70 3 30 0", "20 seconds pass  70 3 30 0"] * 6)
+    play(f"""
+        read 100, 0 of 4 run                100    4     0    0
+        reserve a for 30                     70    3    30    0
+        {failed}
+        the lease of a ends                  70    3    30    1
+        mark                                 70    3    30    1
+        install 70, 0 of 4 run               70    4     0    0
+    """)
+
+
+def test_after_three_refreshes_that_failed_the_last_mark_is_used_again_whatever_happened() -> None:
+    story = play("""
+        read 100, 0 of 4 run                100    4     0    0
+        reserve a for 10                     90    3    10    0
+        reserve b for 20                     70    2    30    0
+        reserve d for 30                     40    1    60    0
+        mark                                 40    1    60    0
+        accept a                             40    1    60    0
+        20 seconds pass                      40    1    60    0
+        mark                                 40    1    60    0
+        accept b                             40    1    60    0
+        20 seconds pass                      40    1    60    0
+        mark                                 40    1    60    0
+        accept d                             40    1    60    0
+        20 seconds pass                      40    1    60    0
+        mark                                 40    1    60    0
+        install 40, 3 of 4 run               10    0    30    1
+        20 seconds pass                      10    0    30    1
+        mark                                 10    0    30    1
+        install 40, 3 of 4 run               40    1     0    0
     """)
     assert (story.view[c.GENERATION], story.view[c.MARK]) == (5, 5)
 

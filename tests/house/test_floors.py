@@ -12,7 +12,7 @@ from tests.house.source import PACKAGE, assert_none, imports, modules
 
 FLOORS: tuple[tuple[frozenset[str], ...], ...] = (
     (
-        frozenset({"_documents", "_half_made", "_hidden", "_settings", "_values", "_version"})
+        frozenset({"_documents", "_half_made", "_hidden", "_settings", "_version"})
         | {"errors", "model", "events", "policy", "ports", "task_errors"},
     ),
     (frozenset({"_core"}),),

@@ -195,7 +195,7 @@ def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
         if state == "full":  # so the next change puts all before it where it belongs
             room = RING - 1 - (store._books.written.number - store._books.written.folded)
             store.transact("b", Transaction(put={f"r{number}": Put(b"1") for number in range(room + 1)}))
-            assert not store._books.written.has_room(1)
+            assert not store._books.written.has_room(store._links.writer().execute, 1)
         interrupt = Interrupt(number)
         try:
             with interrupt:

@@ -77,3 +77,23 @@ def test_what_goes_on_in_one_account_is_followed_by_who_works_on_another(
     assert one.load("a").counters == other.load("a").counters == {"x": 2 + 3 * RING // 2}
     assert one.scan("b") == other.scan("b")
     assert len(one.scan("b").records) == 8
+
+
+def test_how_often_waiters_were_called_is_found_wherever_it_stands(stores: tuple[SQLiteStore, SQLiteStore]) -> None:
+    one, other = stores
+    wakes = {"a": 0, "b": 0, "absent": 0}
+    wake = Transaction(add={"x": 1}, wake=True)
+    many = Transaction(put={f"{number}": Put(b"1") for number in range(RING + 1)}, wake=True)
+    for turn in range(2 * RING + 3):
+        assert other.look(wakes, always=True) == wakes
+        if turn % 40 == 7:
+            other.transact("b", wake)
+            wakes["b"] += 1
+        if turn == RING:
+            assert other.transact("a", many).applied
+        else:
+            one.transact("a", wake)
+        wakes["a"] += 1
+    for _ in range(RING + 1):
+        one.transact("c", ONE)
+    assert other.look(wakes, always=True) == wakes

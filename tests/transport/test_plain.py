@@ -257,6 +257,17 @@ async def test_keys_stay_apart_and_are_kept_nowhere(way: Way) -> None:
     assert "key" in provider.asked
 
 
+async def test_a_key_is_found_wherever_its_header_stands(way: Way) -> None:
+    client, _, _ = priced(way)
+    async with client:
+        for _ in range(3):
+            await client.post("/work", headers=[("x-trace", "1"), ("authorization", "Token vda_one")])
+            await client.post("/work", headers=[("Authorization", "Token vda_two"), ("x-trace", "1")])
+            await client.post("/work", headers=[("x-trace", "1"), ("x-more", "2"), ("AUTHORIZATION", "Token vda_two")])
+        assert (await way.state(client.guard, "vda_one")).credits_held == 30
+        assert (await way.state(client.guard, "vda_two")).credits_held == 60
+
+
 async def test_a_header_that_stands_twice_is_left_to_the_adapter(way: Way) -> None:
     client, provider, _ = priced(way)
     async with client:
@@ -273,10 +284,11 @@ async def test_what_is_remembered_is_bounded(way: Way, monkeypatch: pytest.Monke
     client, _, seen = priced(way)
     async with client:
         for number in range(10):
-            await client.post(f"/work{number}", headers=headers(f"vda_{number}"))
+            await client.post(f"/work{number}", headers={**headers(f"vda_{number}"), f"x-{number}": ""})
         paid = client.client._transport._paid._plain
         assert len(paid._routes) <= 3
         assert len(paid._accounts) <= 3
+        assert 0 < len(paid._columns) <= 3
     assert seen == [10]
 
 
