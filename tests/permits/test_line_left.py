@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import httpx
@@ -62,7 +62,7 @@ class Scene:
 
 
 @contextlib.contextmanager
-def abandoned_loop() -> Iterator[asyncio.AbstractEventLoop]:
+def abandoned_loop() -> Generator[asyncio.AbstractEventLoop]:
     """A loop that is closed with tasks that still wait, of which it complains."""
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)
