@@ -41,8 +41,8 @@ class Place(Ticket):
 
     def is_deserted(self) -> bool:
         """Tell whether whoever stood here is gone without a word."""
-        owner = self.draft.owner
-        return (owner is not None and owner() is None) or super().is_deserted()
+        owner, is_over = self.draft.owner, self.is_over
+        return (owner is not None and owner() is None) or (is_over is not None and is_over())
 
 
 class ServingAccount(Account):
