@@ -122,9 +122,7 @@ class PlainCalls:
                 quote = self._provider.quote(route, decode(request.content))
             except Exception:  # noqa: BLE001 - the long way tells what is wrong
                 return None
-            if not (
-                type(quote) is Quote and quote.pool == "" and quote.credits_min is None and quote.task_lease is None
-            ):
+            if type(quote) is not Quote or not _is_plain(quote):
                 return None
         call = PlainCall(account, route, quote)
         name = new_name()
@@ -149,7 +147,7 @@ class PlainCalls:
         if route is None or route.kind is not RouteKind.SUBMIT:
             return None
         quote = route.quote
-        if quote is not None and (quote.pool or quote.credits_min is not None or quote.task_lease is not None):
+        if quote is not None and not _is_plain(quote):
             return None
         if len(self._routes) >= _ROUTES_MAX:
             self._routes.clear()
@@ -188,6 +186,10 @@ class PlainCalls:
             self._columns.clear()
         self._columns[names] = column
         return column
+
+
+def _is_plain(quote: Quote) -> bool:
+    return not quote.pool and quote.credits_min is None and quote.task_lease is None
 
 
 _first = operator.itemgetter(0)
