@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+from functools import cache
 from typing import Any
 from unittest import mock
 
@@ -299,7 +300,9 @@ async def test_whoever_is_gone_without_a_word_is_passed_over(way: Way) -> None:
 OURS = ("/_core/", "/stores/", "/_drivers/", "/permit.py", "/_handle.py", "/_reserving.py", "/_scope.py")
 
 
+@cache
 def ours(file: str) -> bool:
+    file = file.replace("\\", "/")
     return "/budgetguard/" in file and any(part in file for part in OURS) and "/tests/" not in file
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import dis
-import gc
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any, Self
 
 import anyio
 import pytest
@@ -23,71 +18,16 @@ from budgetguard.ports import Put, Transaction
 from budgetguard.stores import _sqlite_turns
 from budgetguard.stores._sqlite_ring import RING
 from budgetguard.stores.sqlite import SQLiteStore
+from tests.support.interrupts import Interrupt
 
 SHIFT = Transaction(add={"a": 1, "b": -1}, put={"r": Put(b"1", 60.0)}, wake=True)
 BACK = Transaction(add={"a": -1, "b": 1}, drop={"r": b"1"}, wake=True)
 
 
 @cache
-def steps(code: CodeType) -> frozenset[int]:
-    """Where the interpreter looks for signals: after a call, at the start of a function and at the end of a loop.
-
-    An interrupt after a call has the handlers of that call. Where what comes next has others, it cannot come there.
-    """
-    found: set[int] = set()
-    before = ""
-    for instruction in dis.get_instructions(code):
-        leaves = instruction.opname == "LOAD_CONST" and instruction.argval is None
-        if before.startswith(("CALL", "RESUME")) and not leaves:
-            found.add(instruction.offset)
-        if "JUMP_BACKWARD" in instruction.opname and isinstance(instruction.argval, int):
-            found.add(instruction.argval)
-        before = instruction.opname
-    return frozenset(found)
-
-
-@cache
 def ours(file: str) -> bool:
     path = file.replace("\\", "/")
     return "/stores/" in path and "budgetguard" in path and "/tests/" not in path
-
-
-class Interrupt:
-    """Raises ``KeyboardInterrupt`` at one step of the store's code in this thread; counts them all."""
-
-    def __init__(self, *at: int) -> None:
-        self._at = at
-        self.count = 0
-        self.came = 0
-
-    def __enter__(self) -> Self:
-        gc.disable()  # the end of an earlier store is not what is looked at
-        self._before = sys.gettrace()
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-        gc.enable()
-
-    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not ours(frame.f_code.co_filename):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        at = steps(frame.f_code)  # asked once a call: to look one up takes longer than an instruction
-
-        def step(frame: FrameType, event: str, argument: Any) -> Any:
-            if event == "opcode" and frame.f_lasti in at:
-                self._step(frame)
-            return step
-
-        return step
-
-    def _step(self, frame: FrameType) -> None:
-        number, self.count = self.count, self.count + 1
-        if number in self._at:
-            self.came += 1
-            raise KeyboardInterrupt(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +136,7 @@ def test_an_interrupt_at_any_step_leaves_a_store_that_goes_on(
             room = RING - 1 - (store._books.written.number - store._books.written.folded)
             store.transact("b", Transaction(put={f"r{number}": Put(b"1") for number in range(room + 1)}))
             assert not store._books.written.has_room(store._links.writer().execute, 1)
-        interrupt = Interrupt(number)
+        interrupt = Interrupt(ours, number)
         try:
             with interrupt:
                 act(store)

@@ -45,7 +45,7 @@ class Interrupt:
     """
 
     def __init__(self, ours: Callable[[str], bool], *at: int) -> None:
-        self._ours = cache(ours)
+        self._ours = ours
         self._at = at
         self.count = 0
         self.came = 0
@@ -61,15 +61,20 @@ class Interrupt:
         gc.enable()
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not self._ours(frame.f_code.co_filename.replace("\\", "/")):
+        if not self._ours(frame.f_code.co_filename):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
+        at = steps(frame.f_code)  # asked once a call: to look one up takes longer than an instruction
 
-    def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "opcode" and frame.f_lasti in steps(frame.f_code):
-            number, self.count = self.count, self.count + 1
-            if number in self._at:
-                self.came += 1
-                raise KeyboardInterrupt(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
-        return self._step
+        def step(frame: FrameType, event: str, argument: Any) -> Any:
+            if event == "opcode" and frame.f_lasti in at:
+                self._step(frame)
+            return step
+
+        return step
+
+    def _step(self, frame: FrameType) -> None:
+        number, self.count = self.count, self.count + 1
+        if number in self._at:
+            self.came += 1
+            raise KeyboardInterrupt(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
